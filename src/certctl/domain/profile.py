@@ -1,0 +1,102 @@
+"""What a profile permits; checked wherever a CSR or an order is accepted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+from certctl.domain.errors import Invalid
+from certctl.domain.names import Name, NameKind
+
+EKUS = ("serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping")
+KEY_ALGORITHMS = ("ECDSA", "RSA", "Ed25519")
+
+
+@dataclass(frozen=True)
+class KeyRule:
+    """One permitted key family and its least size in bits."""
+
+    algorithm: str
+    min_size: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The rules of one certificate profile; `version` counts its changes."""
+
+    id: str
+    version: int
+    keys: tuple[KeyRule, ...]
+    max_lifetime: timedelta
+    ekus: tuple[str, ...]
+    san_patterns: tuple[str, ...]
+    must_staple: bool = False
+    allow_single_labels: bool = False
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for: the approved names and the key that was offered."""
+
+    names: tuple[Name, ...]
+    key_algorithm: str
+    key_size: int
+
+
+def violations(profile: Profile, order: Order) -> list[str]:
+    """Every rule of the profile that the order breaks, in words that name the rule."""
+    found = [] if profile.enabled else ["enabled: the profile is disabled"]
+    return (
+        found
+        + key_violations(profile, order.key_algorithm, order.key_size)
+        + (name_violations(profile, order.names))
+    )
+
+
+def key_violations(profile: Profile, algorithm: str, size: int) -> list[str]:
+    """The rule `allowed_key_algorithms`; an empty list of rules permits no key."""
+    for rule in profile.keys:
+        if rule.algorithm == algorithm and size >= rule.min_size:
+            return []
+    allowed = ", ".join(f"{r.algorithm} of at least {r.min_size} bits" for r in profile.keys)
+    return [f"allowed_key_algorithms: a {algorithm} key of {size} bits is not among: {allowed}"]
+
+
+def name_violations(profile: Profile, names: tuple[Name, ...]) -> list[str]:
+    """The rules `required_san_patterns` and single-label names.
+
+    A pattern is a regular expression that must match the whole name; each name must match one.
+    """
+    found = []
+    for name in names:
+        if profile.san_patterns and not any(
+            re.fullmatch(pattern, name.value) for pattern in profile.san_patterns
+        ):
+            found.append(f"required_san_patterns: {name} matches none of the profile's patterns")
+        if name.kind is NameKind.DNS and "." not in name.value and not profile.allow_single_labels:
+            found.append(f"allow_single_labels: {name} is a single label")
+    return found
+
+
+def checked_pattern(pattern: str) -> str:
+    """A SAN pattern that compiles and cannot run away: no group is repeated (ReDoS).
+
+    Raises:
+        Invalid: naming `required_san_patterns`.
+    """
+    field = "required_san_patterns"
+    if len(pattern) > 256 or re.search(r"\)[*+{?]|\\[1-9]", pattern):
+        raise Invalid(
+            f"{field}: {pattern!r}: at most 256 characters, without repeated groups or "
+            "back-references",
+            field=field,
+        )
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise Invalid(
+            f"{field}: {pattern!r} is no regular expression: {error}", field=field
+        ) from None
+    return pattern

@@ -1,0 +1,19 @@
+"""The checks before every signature, and the only maker of `Linted`."""
+
+from certctl.pki.lint.checks import (
+    Linted,
+    check_certificate,
+    check_crl,
+    check_ocsp,
+    ocsp_response,
+)
+from certctl.pki.lint.judge import pkilint_findings
+
+__all__ = [
+    "Linted",
+    "check_certificate",
+    "check_crl",
+    "check_ocsp",
+    "ocsp_response",
+    "pkilint_findings",
+]

@@ -1,0 +1,58 @@
+"""Third-party programs that judge our output: found, installed where possible, or named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {
+    "nginx": "nginx-light",
+    "openssl": "openssl",
+    "curl": "curl",
+    "wrk": "wrk",
+    "cfssl": "golang-cfssl",
+}
+
+
+@cache
+def need(program: str) -> str:
+    """The path of `program`; installed from the distribution when we are root.
+
+    Skips the test with the program's name when it is not to be had, or fails it when
+    CERTCTL_REQUIRE_TOOLS=1.
+    """
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        found = _install(program)
+    if found is None:
+        message = f"{program} is not installed"
+        if os.environ.get("CERTCTL_REQUIRE_TOOLS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def _install(program: str) -> str | None:
+    policy = Path("/usr/sbin/policy-rc.d")
+    denied = not policy.exists()
+    if denied:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        for command in (
+            ["apt-get", "update", "-qq"],
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGES[program]],
+        ):
+            subprocess.run(command, env=env, check=True, capture_output=True, timeout=300)
+    except subprocess.SubprocessError:
+        return None
+    finally:
+        if denied:
+            policy.unlink(missing_ok=True)
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
