@@ -1,0 +1,285 @@
+"""Every setting of the control plane: its name, type, default and meaning.
+
+The environment variable of a field is `CERTCTL_` and the field's name in capitals. A value that
+does not parse stops the start and is named; there are no silent defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from certctl.domain.errors import Unsafe
+
+PREFIX = "CERTCTL_"
+PLACEHOLDERS = frozenset({"change-me-in-production", "change-me-32-char-encryption-key"})
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def duration(value: Any) -> Any:
+    """`30s`, `5m`, `1h30m`, `7d` as a timedelta; a bare number is refused."""
+    if not isinstance(value, str):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value)
+    if not parts or "".join(n + u for n, u in parts) != value:
+        raise ValueError("write a duration such as 30s, 5m, 24h or 7d")
+    return timedelta(seconds=sum(float(n) * UNITS[u] for n, u in parts))
+
+
+def yes_or_no(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if value.lower() not in known:
+        raise ValueError("write true or false")
+    return known[value.lower()]
+
+
+Duration = Annotated[timedelta, BeforeValidator(duration)]
+Flag = Annotated[bool, BeforeValidator(yes_or_no)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """One entry of CERTCTL_API_KEYS_NAMED."""
+
+    name: str
+    key: SecretStr
+    admin: bool
+
+
+def named_keys(value: Any) -> Any:
+    """`name:key[:admin]`, comma-separated; a name given twice is a rotation in progress."""
+    if not isinstance(value, str):
+        return value
+    keys: list[NamedKey] = []
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        name, _, rest = entry.partition(":")
+        key, _, flag = rest.partition(":")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or not key or flag not in {"", "admin"}:
+            raise ValueError(f"entry {len(keys) + 1} is not name:key or name:key:admin")
+        if len(key) < 16:
+            raise ValueError(f"the key of {name} is shorter than 16 characters")
+        keys.append(NamedKey(name, SecretStr(key), flag == "admin"))
+    flags = {name: {k.admin for k in keys if k.name == name} for name in {k.name for k in keys}}
+    for name, admin in flags.items():
+        if len(admin) > 1:
+            raise ValueError(f"the keys of {name} disagree about admin")
+    return tuple(keys)
+
+
+class Settings(BaseModel):
+    """What the control plane is told at the start; immutable afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data_dir: Path = Field(
+        Path("var"), description="Directory for the embedded database, keys and client.toml"
+    )
+    server_host: str = Field("127.0.0.1", description="Address of the management listener (HTTPS)")
+    server_port: Port = Field(8443, description="Port of the management listener (HTTPS)")
+    server_tls_cert_path: Path | None = Field(
+        None, description="PEM chain for the management listener; default: issued by the own CA"
+    )
+    server_tls_key_path: Path | None = Field(None, description="PEM key of that chain")
+    server_names: str = Field(
+        "localhost,127.0.0.1,::1",
+        description="Names in the server certificate that the own CA issues, comma-separated",
+    )
+    pki_http_host: str = Field(
+        "127.0.0.1", description="Address of the plain-http listener for OCSP, CRL and CA files"
+    )
+    pki_http_port: Port = Field(8080, description="Port of the plain-http listener")
+    pki_base_url: str = Field(
+        "", description="http URL written into certificates; default: the plain-http listener"
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="postgres:// URL of a PostgreSQL 15 or newer; default: an embedded one",
+    )
+    database_max_conns: int = Field(
+        20, ge=4, le=500, description="Most connections that one process opens"
+    )
+    config_encryption_key: SecretStr = Field(
+        SecretStr(""),
+        description="Passphrase for secrets at rest, 32 bytes or more; default: one is made",
+    )
+    api_keys_named: Annotated[tuple[NamedKey, ...], BeforeValidator(named_keys)] = Field(
+        (), description="API keys as name:key[:admin], comma-separated"
+    )
+    keygen_mode: Literal["agent"] = Field(
+        "agent", description="Who makes private keys; they never leave the agent's host"
+    )
+    max_body_size: int = Field(
+        1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body in bytes"
+    )
+    log_level: Literal["debug", "info", "warn", "error"] = Field(
+        "info", description="Least severe level that is logged"
+    )
+    log_format: Literal["json", "text"] = Field("json", description="Form of log lines")
+    rate_limit_enabled: Flag = Field(True, description="Whether rate limits apply")
+    rate_limit_rps: float = Field(50, gt=0, description="Requests a second for each source address")
+    rate_limit_burst: int = Field(100, ge=1, description="Requests at once for each source address")
+    rate_limit_per_user_rps: float = Field(
+        0, ge=0, description="Requests a second for each API key; 0: as for an address"
+    )
+    rate_limit_per_user_burst: int = Field(
+        0, ge=0, description="Requests at once for each API key; 0: as for an address"
+    )
+    ocsp_rate_limit_per_ip_min: int = Field(
+        1000, ge=1, description="OCSP and CRL requests a minute for each source address"
+    )
+    scheduler_renewal_check_interval: Duration = Field(
+        timedelta(hours=1), ge=timedelta(minutes=1), description="How often due renewals are sought"
+    )
+    job_awaiting_csr_timeout: Duration = Field(
+        timedelta(hours=24), ge=timedelta(seconds=1), description="Longest wait for an agent's CSR"
+    )
+    job_lease: Duration = Field(
+        timedelta(minutes=5),
+        ge=timedelta(seconds=10),
+        description="Time a worker or an agent has for a job before it is offered again",
+    )
+    job_retention: Duration = Field(
+        timedelta(days=90), ge=timedelta(days=1), description="How long ended jobs are kept"
+    )
+    crl_validity: Duration = Field(
+        timedelta(days=1), ge=timedelta(hours=1), le=timedelta(days=10), description="Life of a CRL"
+    )
+    ocsp_validity: Duration = Field(
+        timedelta(hours=1),
+        ge=timedelta(minutes=1),
+        le=timedelta(days=7),
+        description="Life of an OCSP response",
+    )
+    ocsp_responder_validity: Duration = Field(
+        timedelta(hours=720), ge=timedelta(hours=1), description="Life of a responder certificate"
+    )
+    ocsp_responder_rotation_grace: Duration = Field(
+        timedelta(hours=168), description="Time before its end at which a responder is replaced"
+    )
+    server_certificate_validity: Duration = Field(
+        timedelta(days=30), ge=timedelta(hours=1), description="Life of the own server certificate"
+    )
+    shutdown_grace: Duration = Field(
+        timedelta(seconds=20), description="Longest wait for requests and jobs at the stop"
+    )
+
+    @field_validator("config_encryption_key")
+    @classmethod
+    def _strong(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text in PLACEHOLDERS:
+            raise ValueError("is the placeholder of an example; make one of your own")
+        if text and len(text.encode()) < 32:
+            raise ValueError("must have 32 bytes or more")
+        return value
+
+    @field_validator("pki_base_url")
+    @classmethod
+    def _plain_http(cls, value: str) -> str:
+        if value and not re.fullmatch(r"http://[^/\s]+(/[^\s]*)?", value):
+            raise ValueError("must be an http:// URL: relying parties fetch it without TLS")
+        return value.rstrip("/")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        if (self.server_tls_cert_path is None) != (self.server_tls_key_path is None):
+            raise ValueError(
+                "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
+            )
+        if not self.pki_base_url and self.pki_http_host in {"0.0.0.0", "::"}:  # noqa: S104
+            raise ValueError(
+                "CERTCTL_PKI_BASE_URL is needed when CERTCTL_PKI_HTTP_HOST is every address; "
+                "set it to the http URL that relying parties reach"
+            )
+        if is_loopback_url(self.public_url) and not is_loopback(self.pki_http_host):
+            raise ValueError(
+                "CERTCTL_PKI_BASE_URL is a loopback address although CERTCTL_PKI_HTTP_HOST is not; "
+                "set it to the http URL that relying parties reach"
+            )
+        return self
+
+    @property
+    def public_url(self) -> str:
+        """The http URL under which relying parties fetch OCSP, CRLs and CA certificates."""
+        host = f"[{self.pki_http_host}]" if ":" in self.pki_http_host else self.pki_http_host
+        return self.pki_base_url or f"http://{host}:{self.pki_http_port}"
+
+    @property
+    def server_name_list(self) -> tuple[str, ...]:
+        return tuple(filter(None, (name.strip() for name in self.server_names.split(","))))
+
+
+def is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def is_loopback_url(url: str) -> bool:
+    host = url.removeprefix("http://").split("/")[0]
+    return host.startswith("[::1]") or is_loopback(host.rsplit(":", 1)[0])
+
+
+def load(environment: Mapping[str, str]) -> Settings:
+    """The settings of the environment; an empty value counts as absent.
+
+    Raises:
+        Unsafe: one sentence that names the variable and what it accepts.
+    """
+    given = {
+        field: environment[variable(field)]
+        for field in Settings.model_fields
+        if environment.get(variable(field))
+    }
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = variable(str(first["loc"][0])) if first["loc"] else ""
+        text = first["msg"].removeprefix("Value error, ")
+        raise Unsafe(f"{name}: {text}" if name else text) from None
+
+
+def variable(field: str) -> str:
+    """The environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+def table() -> str:
+    """Every setting as a Markdown table; `docs/reference/settings.md` is this text."""
+    rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
+    for field, info in Settings.model_fields.items():
+        rows.append(f"| `{variable(field)}` | {_shown(info.default)} | {info.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == () or (isinstance(value, SecretStr | str) and not len(value)):
+        return "–"
+    if isinstance(value, timedelta):
+        return f"`{_duration_text(value)}`"
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
+
+
+def _duration_text(value: timedelta) -> str:
+    seconds = int(value.total_seconds())
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

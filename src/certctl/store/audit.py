@@ -1,0 +1,100 @@
+"""Audit events and the seals over them. Both tables only ever grow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from certctl.domain.listing import PageRequest
+from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
+
+SHOWN = (
+    "sequence, id, actor, actor_type, action, resource_type, resource_id, details, "
+    "event_category, address, request_id, timestamp, content_hash"
+)
+
+
+async def insert(tx: Tx, event: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO audit_events (id, actor, actor_type, action, resource_type, resource_id,
+               details, event_category, address, request_id, timestamp, content_hash)
+           VALUES (%(id)s, %(actor)s, %(actor_type)s, %(action)s, %(resource_type)s,
+               %(resource_id)s, %(details)s, %(event_category)s, %(address)s, %(request_id)s,
+               %(timestamp)s, %(content_hash)s)""",
+        **event,
+    )
+
+
+async def page(
+    session: Session, request: PageRequest, *, filters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Newest first; `filters` are equalities on columns, and `since`, `until`."""
+    conditions = {"since": "timestamp >= %(since)s", "until": "timestamp < %(until)s"}
+    where = tuple(conditions.get(name, f"{name} = %({name})s") for name in filters)
+    order = Order("sequence", "bigint", descending=True)
+    listing = Listing(SHOWN, "audit_events", where, dict(filters), order)
+    return await fetch(session, listing, request)
+
+
+async def get(session: Session, event_id: str) -> Row:
+    return await session.only(
+        f"audit event {event_id}",
+        f"SELECT {SHOWN} FROM audit_events WHERE id = %(id)s",  # noqa: S608
+        id=event_id,
+    )
+
+
+async def horizon(session: Session) -> tuple[int, int, int]:
+    """The newest visible sequence number, the next transaction id, and the oldest running one."""
+    row = await session.only(
+        "the audit horizon",
+        """SELECT coalesce(max(sequence), 0) AS newest,
+                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid
+           FROM audit_events""",
+    )
+    return row["newest"], row["next_xid"], row["oldest_xid"]
+
+
+async def last_seal(session: Session) -> Row | None:
+    return await session.one("SELECT * FROM audit_seals ORDER BY number DESC LIMIT 1")
+
+
+async def unsealed(session: Session, after: int, *, up_to: int, limit: int) -> list[Row]:
+    return await session.all(
+        """SELECT sequence, content_hash FROM audit_events
+           WHERE sequence > %(after)s AND sequence <= %(up_to)s
+           ORDER BY sequence LIMIT %(limit)s""",
+        after=after,
+        up_to=up_to,
+        limit=limit,
+    )
+
+
+async def lock_seals(tx: Tx) -> bool:
+    """Whether this transaction alone may add seals."""
+    return bool(await tx.value("SELECT pg_try_advisory_xact_lock(hashtext('audit_seals'))"))
+
+
+async def insert_seal(tx: Tx, seal: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO audit_seals
+               (number, first_sequence, last_sequence, row_count, previous, seal)
+           VALUES (%(number)s, %(first_sequence)s, %(last_sequence)s, %(row_count)s,
+                   %(previous)s, %(seal)s)""",
+        **seal,
+    )
+
+
+async def seals(session: Session) -> list[Row]:
+    return await session.all("SELECT * FROM audit_seals ORDER BY number")
+
+
+async def events(session: Session, first: int, last: int) -> list[Row]:
+    return await session.all(
+        f"SELECT {SHOWN} FROM audit_events "  # noqa: S608
+        "WHERE sequence BETWEEN %(first)s AND %(last)s ORDER BY sequence",
+        first=first,
+        last=last,
+    )

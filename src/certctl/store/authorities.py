@@ -1,0 +1,244 @@
+"""Our own CAs: their certificates and sealed keys, what they were asked to sign, their CRLs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from certctl.domain.errors import Conflict
+from certctl.store.db import Row, Session, Tx
+
+SHOWN: Final = (
+    "id, issuer_id, parent_id, name, state, cert_der, sealed_key, not_before, not_after, created_at"
+)
+
+
+async def get(session: Session, authority_id: str) -> Row:
+    return await session.only(
+        f"CA {authority_id}",
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s",  # noqa: S608
+        id=authority_id,
+    )
+
+
+async def all_active(session: Session) -> list[Row]:
+    return await session.all(
+        f"SELECT {SHOWN} FROM authorities WHERE state IN ('active', 'retiring') "  # noqa: S608
+        "ORDER BY created_at"
+    )
+
+
+async def by_name(session: Session, issuer_id: str, name: str) -> Row | None:
+    return await session.one(
+        f"SELECT {SHOWN} FROM authorities WHERE issuer_id = %(issuer)s AND name = %(name)s",  # noqa: S608
+        issuer=issuer_id,
+        name=name,
+    )
+
+
+async def signing_for(session: Session, issuer_id: str) -> Row | None:
+    """The CA that signs leaves for an issuer: its newest active one that has a parent, or else
+    its newest active root."""
+    return await session.one(
+        f"""SELECT {SHOWN} FROM authorities WHERE issuer_id = %(id)s AND state = 'active'
+            ORDER BY parent_id IS NULL, created_at DESC LIMIT 1""",  # noqa: S608
+        id=issuer_id,
+    )
+
+
+async def chain(session: Session, authority_id: str) -> list[Row]:
+    """The CA, its parent, and so on to the root."""
+    return await session.all(
+        f"""WITH RECURSIVE up AS (
+                SELECT a.*, 0 AS depth FROM authorities a WHERE a.id = %(id)s
+                UNION ALL
+                SELECT p.*, up.depth + 1 FROM authorities p JOIN up ON p.id = up.parent_id
+                WHERE up.depth < 10)
+            SELECT {SHOWN} FROM up ORDER BY depth""",  # noqa: S608
+        id=authority_id,
+    )
+
+
+async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
+    """The CA that a public address means: a CA's own id, or the signing CA of an issuer."""
+    found = await session.one(
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL",  # noqa: S608
+        id=issuer_or_ca,
+    )
+    return found or await signing_for(session, issuer_or_ca)
+
+
+async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO authorities (id, issuer_id, parent_id, name, sealed_key)
+           VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(sealed_key)s)""",
+        **values,
+    )
+
+
+async def activate(
+    tx: Tx, authority_id: str, *, cert_der: bytes, not_before: datetime, not_after: datetime
+) -> None:
+    await tx.run(
+        """UPDATE authorities SET state = 'active', cert_der = %(der)s,
+               not_before = %(not_before)s, not_after = %(not_after)s
+           WHERE id = %(id)s AND state = 'preparing'""",
+        id=authority_id,
+        der=cert_der,
+        not_before=not_before,
+        not_after=not_after,
+    )
+
+
+async def insert_intent(tx: Tx, values: Mapping[str, Any]) -> None:
+    """Write down what is about to be signed, before it is."""
+    await tx.run(
+        """INSERT INTO issuances (authority_id, serial_number, purpose, job_id, tbs_der, not_after)
+           VALUES (%(authority_id)s, %(serial_number)s, %(purpose)s, %(job_id)s, %(tbs_der)s,
+                   %(not_after)s)""",
+        **values,
+    )
+
+
+async def open_intent(session: Session, job_id: str) -> Row | None:
+    """The intent that an interrupted job left behind."""
+    return await session.one(
+        """SELECT authority_id, serial_number, purpose, tbs_der, not_after FROM issuances
+           WHERE job_id = %(job)s AND state = 'intended'""",
+        job=job_id,
+    )
+
+
+async def settle_intent(
+    tx: Tx, authority_id: str, serial_number: str, *, state: str, note: str | None = None
+) -> None:
+    """Close an open intent as `issued` or `closed`.
+
+    Raises:
+        Conflict: when it is no longer open, so that two parties cannot both record a signature.
+    """
+    changed = await tx.run(
+        """UPDATE issuances SET state = %(state)s, settled_at = now(), note = %(note)s
+           WHERE authority_id = %(authority)s AND serial_number = %(serial)s
+             AND state = 'intended'""",
+        authority=authority_id,
+        serial=serial_number,
+        state=state,
+        note=note,
+    )
+    if not changed:
+        raise Conflict(f"the intent for serial {serial_number} has been settled already")
+
+
+async def close_stale_intents(tx: Tx, older_than: datetime) -> int:
+    """Close intents that no open job will come back to; the number closed."""
+    return await tx.run(
+        """UPDATE issuances i SET state = 'closed', settled_at = now(), note = 'abandoned'
+           WHERE i.state = 'intended' AND i.created_at < %(older_than)s
+             AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = i.job_id
+                 AND j.status NOT IN ('Completed', 'Failed', 'Cancelled'))
+             AND NOT EXISTS (SELECT FROM authorities a WHERE a.id = i.job_id
+                 AND a.state = 'preparing')""",
+        older_than=older_than,
+    )
+
+
+async def serial_states(session: Session, authority_id: str, serials: list[str]) -> dict[str, Row]:
+    """For each serial that this CA issued: when and why it was revoked, or nulls."""
+    rows = await session.all(
+        """SELECT i.serial_number, r.revoked_at, r.reason FROM issuances i
+           LEFT JOIN certificate_revocations r ON r.authority_id = i.authority_id
+                AND r.serial_number = i.serial_number
+           WHERE i.authority_id = %(id)s AND i.serial_number = ANY(%(serials)s)
+             AND i.state = 'issued'""",
+        id=authority_id,
+        serials=serials,
+    )
+    return {row["serial_number"]: row for row in rows}
+
+
+async def service_certificate(session: Session, purpose: str, authority_id: str) -> Row | None:
+    """The newest certificate that the platform holds for itself."""
+    return await session.one(
+        """SELECT id, authority_id, purpose, serial_number, cert_der, sealed_key, not_before,
+                  not_after FROM service_certificates
+           WHERE authority_id = %(authority)s AND purpose = %(purpose)s
+           ORDER BY created_at DESC, id DESC LIMIT 1""",
+        authority=authority_id,
+        purpose=purpose,
+    )
+
+
+async def insert_service_certificate(tx: Tx, values: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO service_certificates (id, authority_id, purpose, serial_number, cert_der,
+               sealed_key, not_before, not_after)
+           VALUES (%(id)s, %(authority_id)s, %(purpose)s, %(serial_number)s, %(cert_der)s,
+               %(sealed_key)s, %(not_before)s, %(not_after)s)""",
+        **values,
+    )
+
+
+async def crl(session: Session, authority_id: str) -> Row | None:
+    """The newest CRL; `stale` when a revocation has been committed that it does not hold."""
+    return await session.one(
+        """SELECT number, der, this_update, next_update, changes > covers AS stale
+           FROM crls WHERE authority_id = %(id)s AND der IS NOT NULL""",
+        id=authority_id,
+    )
+
+
+async def mark_crl_stale(tx: Tx, authority_id: str) -> None:
+    await tx.run(
+        """INSERT INTO crls (authority_id, changes) VALUES (%(id)s, 1)
+           ON CONFLICT (authority_id) DO UPDATE SET changes = crls.changes + 1""",
+        id=authority_id,
+    )
+
+
+async def reserve_crl(tx: Tx, authority_id: str) -> Row:
+    """A number for the next CRL, how many changes it will cover, and the present one's time.
+
+    The row stays locked, so that the entries read next are exactly those changes.
+    """
+    return await tx.only(
+        f"the CRL of {authority_id}",
+        """INSERT INTO crls (authority_id, reserved) VALUES (%(id)s, 1)
+           ON CONFLICT (authority_id) DO UPDATE SET reserved = crls.reserved + 1
+           RETURNING reserved AS number, changes, this_update""",
+        id=authority_id,
+    )
+
+
+async def put_crl(tx: Tx, authority_id: str, **values: Any) -> None:
+    """Keep a CRL, unless a newer one has come in the meantime."""
+    await tx.run(
+        """UPDATE crls SET number = %(number)s, der = %(der)s, this_update = %(this_update)s,
+               next_update = %(next_update)s, covers = %(covers)s
+           WHERE authority_id = %(id)s AND coalesce(number, 0) < %(number)s""",
+        id=authority_id,
+        **values,
+    )
+
+
+async def revoked_entries(session: Session, authority_id: str, since: datetime) -> list[Row]:
+    """Entries a CRL must carry: revoked, and not expired before `since` (RFC 5280 §3.3)."""
+    return await session.all(
+        """SELECT serial_number, revoked_at, reason FROM certificate_revocations
+           WHERE authority_id = %(id)s AND not_after >= %(since)s
+           ORDER BY revoked_at, serial_number""",
+        id=authority_id,
+        since=since,
+    )
+
+
+async def crls_to_refresh(session: Session, before: datetime) -> list[str]:
+    """CAs whose CRL is missing, stale, or ends before the given moment."""
+    rows = await session.all(
+        """SELECT a.id FROM authorities a LEFT JOIN crls c ON c.authority_id = a.id
+           WHERE a.state IN ('active', 'retiring')
+             AND (c.der IS NULL OR c.changes > c.covers OR c.next_update < %(before)s)""",
+        before=before,
+    )
+    return [row["id"] for row in rows]

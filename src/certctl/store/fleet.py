@@ -1,0 +1,109 @@
+"""Agents and their heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from certctl.domain.access import Scope
+from certctl.domain.listing import PageRequest
+from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
+
+ONLINE_FOR: Final = "interval '2 minutes'"
+SHOWN: Final = (
+    "id, name, hostname, os, architecture, ip_address, version, registered_at, last_heartbeat_at, "
+    f"CASE WHEN last_heartbeat_at > now() - {ONLINE_FOR} THEN 'Online' ELSE 'Offline' END "
+    "AS status, retired_at, retired_reason"
+)
+FACTS: Final = ("version", "hostname", "os", "architecture", "ip_address")
+
+
+async def page(
+    session: Session, request: PageRequest, *, within: Scope, retired: bool = False
+) -> dict[str, Any]:
+    where = ("%(scope_all)s", f"retired_at IS {'NOT ' if retired else ''}NULL")
+    order = Order("registered_at")
+    return await fetch(session, Listing(SHOWN, "agents", where, within.sql, order), request)
+
+
+async def get(session: Session, agent_id: str, *, within: Scope) -> Row:
+    return await session.only(
+        f"agent {agent_id}",
+        f"SELECT {SHOWN} FROM agents WHERE id = %(id)s AND %(scope_all)s",  # noqa: S608
+        id=agent_id,
+        **within.sql,
+    )
+
+
+async def insert(tx: Tx, agent_id: str, *, credential_hash: bytes, facts: Mapping[str, str]) -> Row:
+    """Enrol an agent. Raises Conflict when its name is taken."""
+    return await tx.only(
+        "the new agent",
+        f"""INSERT INTO agents (id, name, hostname, os, architecture, ip_address, version,
+                credential_hash)
+            VALUES (%(id)s, %(name)s, %(hostname)s, %(os)s, %(architecture)s, %(ip_address)s,
+                %(version)s, %(hash)s) RETURNING {SHOWN}""",  # noqa: S608
+        id=agent_id,
+        hash=credential_hash,
+        **facts,
+    )
+
+
+async def heartbeat(session: Session, agent_id: str, facts: Mapping[str, str]) -> None:
+    """Note that the agent is alive; empty facts keep what was known."""
+    sets = ", ".join(f"{name} = coalesce(nullif(%({name})s, ''), {name})" for name in FACTS)
+    await session.run(
+        f"UPDATE agents SET {sets}, last_heartbeat_at = now() WHERE id = %(id)s",  # noqa: S608
+        id=agent_id,
+        **{name: facts.get(name, "") for name in FACTS},
+    )
+
+
+async def retire(tx: Tx, agent_id: str, reason: str) -> None:
+    await tx.run(
+        "UPDATE agents SET retired_at = now(), retired_reason = %(reason)s WHERE id = %(id)s",
+        id=agent_id,
+        reason=reason,
+    )
+
+
+async def dependencies(tx: Tx, agent_id: str) -> Row:
+    """What would be left without its agent."""
+    return await tx.only(
+        "the counts",
+        """SELECT (SELECT count(*) FROM deployment_targets t
+                   WHERE t.agent_id = %(id)s AND t.enabled) AS active_targets,
+                  (SELECT count(DISTINCT m.certificate_id) FROM certificate_target_mappings m
+                   JOIN deployment_targets t ON t.id = m.target_id
+                   WHERE t.agent_id = %(id)s) AS active_certificates,
+                  (SELECT count(*) FROM jobs j WHERE j.agent_id = %(id)s AND j.status
+                   IN ('Pending', 'AwaitingCSR', 'AwaitingApproval', 'Running')) AS pending_jobs""",
+        id=agent_id,
+    )
+
+
+async def is_serving(session: Session, agent_id: str) -> bool:
+    """Whether the agent exists and has not retired."""
+    return bool(
+        await session.value(
+            "SELECT EXISTS (SELECT FROM agents WHERE id = %(id)s AND retired_at IS NULL)",
+            id=agent_id,
+        )
+    )
+
+
+async def release(tx: Tx, agent_id: str, reason: str) -> None:
+    """Disable the targets and cancel the jobs of an agent that retires."""
+    await tx.run(
+        "UPDATE deployment_targets SET enabled = false, updated_at = now() WHERE agent_id = %(id)s",
+        id=agent_id,
+    )
+    await tx.run(
+        """UPDATE jobs SET status = 'Cancelled', completed_at = now(),
+               last_error = 'agent retired: ' || %(reason)s
+           WHERE agent_id = %(id)s
+             AND status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')""",
+        id=agent_id,
+        reason=reason,
+    )

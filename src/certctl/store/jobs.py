@@ -1,0 +1,185 @@
+"""The jobs that people and agents see: put, claim, move, sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from certctl.domain.access import Scope
+from certctl.domain.listing import PageRequest
+from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
+
+SHOWN: Final = (
+    "j.id, j.type, j.certificate_id, j.target_id, j.agent_id, j.version_id, j.status, j.reason, "
+    "j.requested_by, j.attempts, j.max_attempts, j.last_error, j.scheduled_at, j.started_at, "
+    "j.completed_at, j.created_at"
+)
+INSIDE: Final = "j.csr_pem, j.leased_until, j.lease_session"
+FROM: Final = "jobs j JOIN managed_certificates c ON c.id = j.certificate_id"
+WITHIN: Final = (
+    "(%(scope_all)s OR c.issuer_id = ANY(%(scope_issuers)s) "
+    "OR c.certificate_profile_id = ANY(%(scope_profiles)s))"
+)
+FILTERS: Final = {
+    "status": "j.status = %(status)s",
+    "type": "j.type = %(type)s",
+    "certificate_id": "j.certificate_id = %(certificate_id)s",
+    "agent_id": "j.agent_id = %(agent_id)s",
+}
+
+
+async def page(
+    session: Session, request: PageRequest, *, within: Scope, filters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Newest first."""
+    where = (WITHIN, *(FILTERS[name] for name in filters))
+    order = Order("j.created_at", descending=True)
+    listing = Listing(SHOWN, FROM, where, {**within.sql, **filters}, order, key="j.id")
+    return await fetch(session, listing, request)
+
+
+async def get(session: Session, job_id: str, *, within: Scope) -> Row:
+    return await session.only(
+        f"job {job_id}",
+        f"SELECT {SHOWN} FROM {FROM} WHERE j.id = %(id)s AND {WITHIN}",  # noqa: S608
+        id=job_id,
+        **within.sql,
+    )
+
+
+async def lock(tx: Tx, job_id: str, *, within: Scope) -> Row:
+    """The job with its CSR and lease, locked until the transaction ends."""
+    return await tx.only(
+        f"job {job_id}",
+        f"SELECT {SHOWN}, {INSIDE} FROM {FROM} "  # noqa: S608
+        f"WHERE j.id = %(id)s AND {WITHIN} FOR UPDATE OF j",
+        id=job_id,
+        **within.sql,
+    )
+
+
+async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
+    columns = ", ".join(values)
+    marks = ", ".join(f"%({name})s" for name in values)
+    await tx.run(f"INSERT INTO jobs ({columns}) VALUES ({marks})", **values)  # noqa: S608
+
+
+async def update(tx: Tx, job_id: str, **values: Any) -> None:
+    sets = ", ".join(f"{name} = %({name})s" for name in values)
+    await tx.run(f"UPDATE jobs SET {sets} WHERE id = %(id)s", id=job_id, **values)  # noqa: S608
+
+
+async def open_issuances(session: Session, certificate_id: str) -> list[Row]:
+    return await session.all(
+        f"""SELECT {SHOWN} FROM jobs j WHERE j.certificate_id = %(id)s
+              AND j.type IN ('Issuance', 'Renewal')
+              AND j.status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')
+            ORDER BY j.created_at""",  # noqa: S608
+        id=certificate_id,
+    )
+
+
+async def waiting_csr(tx: Tx, agent_id: str, certificate_id: str) -> Row | None:
+    """The agent's job of this certificate that waits for a CSR, locked."""
+    return await tx.one(
+        f"""SELECT {SHOWN}, {INSIDE} FROM jobs j WHERE j.agent_id = %(agent)s
+              AND j.certificate_id = %(certificate)s AND j.status = 'AwaitingCSR'
+            FOR UPDATE""",  # noqa: S608
+        agent=agent_id,
+        certificate=certificate_id,
+    )
+
+
+async def claim_for_agent(
+    tx: Tx, agent_id: str, *, session: str | None, lease: timedelta, limit: int
+) -> list[str]:
+    """Lease due work to an agent: keys to make, and deployments.
+
+    A lease ends by itself; it ends at once when the agent has started anew, which a new
+    `session` shows. No job is ever handed to two parties.
+    """
+    rows = await tx.all(
+        """WITH due AS (
+               SELECT id FROM jobs
+               WHERE agent_id = %(agent)s AND scheduled_at <= now()
+                 AND (status = 'AwaitingCSR'
+                      OR (type = 'Deployment' AND status IN ('Pending', 'Running')))
+                 AND (leased_until IS NULL OR leased_until <= now()
+                      OR lease_session IS DISTINCT FROM %(session)s)
+               ORDER BY scheduled_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+           UPDATE jobs j SET leased_until = now() + %(lease)s, lease_session = %(session)s,
+               status = CASE WHEN type = 'Deployment' THEN 'Running' ELSE status END,
+               attempts = attempts + CASE WHEN type = 'Deployment' THEN 1 ELSE 0 END,
+               started_at = coalesce(started_at, now())
+           FROM due WHERE j.id = due.id RETURNING j.id""",
+        agent=agent_id,
+        session=session,
+        lease=lease,
+        limit=limit,
+    )
+    return [row["id"] for row in rows]
+
+
+async def work_items(session: Session, job_ids: list[str]) -> list[Row]:
+    """Everything an agent needs for its leased jobs, in one query."""
+    return await session.all(
+        """SELECT j.id, j.type, j.status, j.certificate_id, c.common_name, c.sans, j.target_id,
+                  t.type AS target_type, t.config, t.sealed_config, v.fingerprint_sha256,
+                  v.pem_chain, p.allowed_key_algorithms, p.must_staple
+           FROM jobs j JOIN managed_certificates c ON c.id = j.certificate_id
+           JOIN certificate_profiles p ON p.id = c.certificate_profile_id
+           LEFT JOIN deployment_targets t ON t.id = j.target_id
+           LEFT JOIN certificate_versions v ON v.id = j.version_id
+           WHERE j.id = ANY(%(ids)s) ORDER BY j.scheduled_at, j.id""",
+        ids=job_ids,
+    )
+
+
+async def cancel_open(tx: Tx, certificate_id: str, *, types: list[str], why: str) -> None:
+    """Cancel what is still under way for a certificate that is revoked or archived."""
+    await tx.run(
+        """UPDATE jobs SET status = 'Cancelled', completed_at = now(), last_error = %(why)s
+           WHERE certificate_id = %(id)s AND type = ANY(%(types)s)
+             AND status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')""",
+        id=certificate_id,
+        types=types,
+        why=why,
+    )
+
+
+async def supersede_deployments(tx: Tx, certificate_id: str, agent_id: str) -> None:
+    """Cancel deployments of older versions that no agent has begun."""
+    await tx.run(
+        """UPDATE jobs SET status = 'Cancelled', completed_at = now(),
+               last_error = 'superseded by a newer version'
+           WHERE certificate_id = %(id)s AND agent_id = %(agent)s AND type = 'Deployment'
+             AND status = 'Pending'""",
+        id=certificate_id,
+        agent=agent_id,
+    )
+
+
+async def due_without_worker(session: Session) -> list[str]:
+    """Issuances that are due: their CSR is in, and their time has come."""
+    rows = await session.all(
+        """SELECT id FROM jobs WHERE status = 'Pending' AND type IN ('Issuance', 'Renewal')
+             AND csr_pem IS NOT NULL AND scheduled_at <= now() ORDER BY scheduled_at LIMIT 500"""
+    )
+    return [row["id"] for row in rows]
+
+
+async def lapsed(session: Session, *, csr_before: datetime) -> list[Row]:
+    """Jobs whose lease ran out while Running, and those that waited too long for a CSR."""
+    return await session.all(
+        """SELECT id, type, status FROM jobs
+           WHERE (status = 'Running' AND leased_until < now())
+              OR (status = 'AwaitingCSR' AND created_at < %(csr_before)s)
+           ORDER BY scheduled_at LIMIT 500""",
+        csr_before=csr_before,
+    )
+
+
+async def prune(tx: Tx, before: datetime) -> int:
+    return await tx.run("DELETE FROM jobs WHERE completed_at < %(before)s", before=before)

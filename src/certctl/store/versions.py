@@ -1,0 +1,102 @@
+"""Certificate versions, their revocations, and the record of deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from certctl.domain.listing import PageRequest
+from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
+
+SHOWN: Final = (
+    "id, certificate_id, agent_id, issuer_id, authority_id, serial_number, not_before, not_after, "
+    "fingerprint_sha256, sans, pem_chain, csr_pem, key_algorithm, key_size, live, revoked_at, "
+    "created_at"
+)
+
+
+async def page(session: Session, certificate_id: str, request: PageRequest) -> dict[str, Any]:
+    """Newest first."""
+    listing = Listing(
+        SHOWN,
+        "certificate_versions",
+        ("certificate_id = %(certificate)s",),
+        {"certificate": certificate_id},
+        Order("created_at", descending=True),
+    )
+    return await fetch(session, listing, request)
+
+
+async def live(session: Session, certificate_id: str) -> list[Row]:
+    """The live version of each holder."""
+    return await session.all(
+        f"SELECT {SHOWN} FROM certificate_versions "  # noqa: S608
+        "WHERE certificate_id = %(id)s AND live ORDER BY created_at",
+        id=certificate_id,
+    )
+
+
+async def live_of(session: Session, certificate_id: str, agent_id: str | None) -> Row | None:
+    return await session.one(
+        f"SELECT {SHOWN} FROM certificate_versions "  # noqa: S608
+        "WHERE certificate_id = %(id)s AND live AND agent_id IS NOT DISTINCT FROM %(agent)s",
+        id=certificate_id,
+        agent=agent_id,
+    )
+
+
+async def get(session: Session, version_id: str) -> Row:
+    return await session.only(
+        f"version {version_id}",
+        f"SELECT {SHOWN} FROM certificate_versions WHERE id = %(id)s",  # noqa: S608
+        id=version_id,
+    )
+
+
+async def insert_live(tx: Tx, values: Mapping[str, Any]) -> None:
+    """Make this the live version of its holder; the one before is superseded."""
+    await tx.run(
+        """UPDATE certificate_versions SET live = false
+           WHERE certificate_id = %(certificate_id)s AND live
+             AND agent_id IS NOT DISTINCT FROM %(agent_id)s""",
+        certificate_id=values["certificate_id"],
+        agent_id=values["agent_id"],
+    )
+    columns = ", ".join(values)
+    marks = ", ".join(f"%({name})s" for name in values)
+    await tx.run(
+        f"INSERT INTO certificate_versions ({columns}) VALUES ({marks})",  # noqa: S608
+        **values,
+    )
+
+
+async def revoke_unexpired(tx: Tx, certificate_id: str) -> list[Row]:
+    """Mark every version that a relying party might still accept; the rows that were marked."""
+    return await tx.all(
+        f"""UPDATE certificate_versions SET revoked_at = now(), live = false
+            WHERE certificate_id = %(id)s AND revoked_at IS NULL AND not_after > now()
+            RETURNING {SHOWN}""",  # noqa: S608
+        id=certificate_id,
+    )
+
+
+async def insert_revocation(tx: Tx, values: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO certificate_revocations (id, certificate_id, issuer_id, authority_id,
+               serial_number, reason, revoked_by, revoked_at, not_after, issuer_notified)
+           VALUES (%(id)s, %(certificate_id)s, %(issuer_id)s, %(authority_id)s,
+               %(serial_number)s, %(reason)s, %(revoked_by)s, %(revoked_at)s, %(not_after)s,
+               %(issuer_notified)s)""",
+        **values,
+    )
+
+
+async def insert_deployment(tx: Tx, values: Mapping[str, Any]) -> None:
+    await tx.run(
+        """INSERT INTO deployments (id, certificate_id, target_id, version_id, job_id, outcome,
+               fingerprint_sha256, error)
+           VALUES (%(id)s, %(certificate_id)s, %(target_id)s, %(version_id)s, %(job_id)s,
+               %(outcome)s, %(fingerprint_sha256)s, %(error)s)""",
+        **values,
+    )
