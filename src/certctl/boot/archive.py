@@ -1,0 +1,41 @@
+"""`certctl backup`, `restore` and `verify-audit`: beside a running server, or in its place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from certctl.boot import keys
+from certctl.boot.platform import bring_up_to_date, build, database, running_or_started
+from certctl.services import audit
+from certctl.settings import Settings
+from certctl.store import backup as archives
+
+
+async def backup(settings: Settings, file: Path) -> None:
+    """Save the database and the files that open it."""
+    names = (keys.FILE, "admin.key", "ca.pem", "client.toml")
+    files = [path for name in names if (path := settings.data_dir / name).exists()]
+    async with running_or_started(settings) as conninfo:
+        await archives.backup(conninfo, file, key_files=files)
+    print(f"saved to {file}")
+    if settings.config_encryption_key.get_secret_value():
+        print(
+            "the archive does not hold CERTCTL_CONFIG_ENCRYPTION_KEY: keep that passphrase too",
+            file=sys.stderr,
+        )
+
+
+async def restore(settings: Settings, file: Path, *, force: bool) -> None:
+    """Bring a backup back into an empty database, or with `force` into any."""
+    keys.prepare_data_dir(settings.data_dir)
+    async with database(settings, may_start=True) as conninfo:
+        await archives.restore(conninfo, file, data_dir=settings.data_dir, force=force)
+        await bring_up_to_date(conninfo)
+    print(f"restored from {file}; start `certctl serve`")
+
+
+async def verify_audit(settings: Settings) -> list[str]:
+    """What does not fit in the audit trail, in words."""
+    async with running_or_started(settings) as conninfo, build(settings, conninfo) as built:
+        return await audit.verify(built.platform)

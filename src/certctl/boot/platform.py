@@ -1,0 +1,143 @@
+"""Builds what every process works with: database, queue, secrets, platform."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from procrastinate.app import App
+
+from certctl.boot import keys
+from certctl.connectors.signers import SealedSigners
+from certctl.domain.errors import Unavailable
+from certctl.jobs import tasks
+from certctl.services import firststart
+from certctl.services.platform import Platform, Terms
+from certctl.settings import Settings
+from certctl.store import migrate, secrets
+from certctl.store.db import Database
+from certctl.store.embedded import EmbeddedPostgres, recorded_conninfo
+from certctl.store.queue import Queue, make_app
+from certctl.store.signals import Signals
+
+
+@dataclass(frozen=True)
+class Built:
+    """`tasks` are the background tasks that must live as long as the process."""
+
+    settings: Settings
+    platform: Platform
+    queue_app: App
+    conninfo: str
+
+
+def terms(settings: Settings) -> Terms:
+    return Terms(
+        public_url=settings.public_url,
+        server_names=settings.server_name_list,
+        job_lease=settings.job_lease,
+        job_awaiting_csr_timeout=settings.job_awaiting_csr_timeout,
+        job_retention=settings.job_retention,
+        crl_validity=settings.crl_validity,
+        ocsp_validity=settings.ocsp_validity,
+        responder_validity=settings.ocsp_responder_validity,
+        responder_grace=settings.ocsp_responder_rotation_grace,
+        server_certificate_validity=settings.server_certificate_validity,
+    )
+
+
+@asynccontextmanager
+async def database(settings: Settings, *, may_start: bool) -> AsyncIterator[str]:
+    """The connection URL: the operator's database, or the embedded one, started and watched.
+
+    Raises:
+        Unavailable: when there is no database and this process may not start one.
+    """
+    given = settings.database_url.get_secret_value()
+    if given:
+        yield given
+        return
+    if not may_start:
+        yield recorded_conninfo(settings.data_dir)
+        return
+    keys.prepare_data_dir(settings.data_dir)
+    embedded = EmbeddedPostgres(settings.data_dir)
+    url = await asyncio.to_thread(embedded.start)
+    watch = asyncio.create_task(embedded.watch())
+    try:
+        yield url
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError):
+            await watch
+        await asyncio.to_thread(embedded.stop)
+
+
+@asynccontextmanager
+async def running_or_started(settings: Settings) -> AsyncIterator[str]:
+    """The database of a server that runs, or else started for the time of this command."""
+    may_start = not await _answers(settings)
+    async with database(settings, may_start=may_start) as conninfo:
+        yield conninfo
+
+
+async def _answers(settings: Settings) -> bool:
+    try:
+        async with (
+            database(settings, may_start=False) as conninfo,
+            migrate.connect(conninfo),
+        ):
+            return True
+    except Unavailable:
+        return False
+
+
+async def bring_up_to_date(conninfo: str) -> list[int]:
+    """Migrate the schema and the queue's tables; the numbers of the migrations applied."""
+    applied = await migrate.migrate(conninfo)
+    async with migrate.connect(conninfo) as connection, migrate.locked(connection):
+        await migrate.install_queue(connection)
+    return applied
+
+
+@asynccontextmanager
+async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
+    """An open platform on a migrated database."""
+    async with AsyncExitStack() as stack:
+        db = Database(conninfo, max_size=settings.database_max_conns)
+        await db.open()
+        stack.push_async_callback(db.close)
+        async with db.read() as session:
+            empty = await secrets.is_empty(session)
+        phrase = keys.passphrase(settings, database_is_empty=empty)
+        data_key = await firststart.open_data_key(db, phrase)
+        queue_app = make_app(conninfo, max_size=max(4, settings.database_max_conns // 4))
+        await queue_app.open_async()
+        stack.push_async_callback(queue_app.close_async)
+        signals = Signals(conninfo)
+        listening = asyncio.create_task(signals.listen())
+        stack.push_async_callback(_end, listening)
+        platform = Platform(
+            db=db,
+            queue=Queue(queue_app),
+            signals=signals,
+            clock=lambda: datetime.now(UTC),
+            random=random.random,
+            data_key=data_key,
+            signer=SealedSigners(data_key),
+            terms=terms(settings),
+        )
+        tasks.register(
+            queue_app, platform, renewal_interval=settings.scheduler_renewal_check_interval
+        )
+        yield Built(settings, platform, queue_app, conninfo)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

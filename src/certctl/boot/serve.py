@@ -1,0 +1,213 @@
+"""`certctl serve`: the control plane in one process, with or without background work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+from contextlib import AsyncExitStack, suppress
+from datetime import timedelta
+from typing import Final
+
+from certctl.boot import keys, tls, work
+from certctl.boot.listeners import Listener, bind, listener
+from certctl.boot.platform import Built, bring_up_to_date, build, database
+from certctl.domain.errors import CertctlError
+from certctl.pki import keys as pki_keys
+from certctl.pki import x509
+from certctl.services import authority, firststart, report, status
+from certctl.services.access import Authenticator, EnvironmentKey, secret_hash
+from certctl.settings import Settings
+from certctl.store import migrate
+from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.limits import Limiter
+from certctl.web.public.ops import Readiness
+
+log = logging.getLogger("certctl.serve")
+WORKER_AGE: Final = 60.0
+
+
+async def serve(settings: Settings, *, work_here: bool) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises:
+        Unsafe, Unavailable: one sentence that names the setting and the mend.
+    """
+    keys.prepare_data_dir(settings.data_dir)
+    stop = stop_signal()
+    async with AsyncExitStack() as stack:
+        management = stack.enter_context(
+            bind(settings.server_host, settings.server_port, setting="CERTCTL_SERVER_PORT")
+        )
+        plain = stack.enter_context(
+            bind(settings.pki_http_host, settings.pki_http_port, setting="CERTCTL_PKI_HTTP_PORT")
+        )
+        conninfo = await stack.enter_async_context(database(settings, may_start=True))
+        await bring_up_to_date(conninfo)
+        built = await stack.enter_async_context(build(settings, conninfo))
+        issuing_id = await first_start(built)
+        certificate = await own_certificate(built, issuing_id)
+        context = tls.SwappableContext(*certificate)
+        grace = settings.shutdown_grace.total_seconds()
+        allowed = budgets(settings)
+        door = management_door(
+            built.platform,
+            Authenticator(built.platform, environment_keys(settings)),
+            readiness=readiness(built, issuing_id),
+            budgets=allowed,
+        )
+        servers = (
+            (listener(door, grace=grace, tls=context.listening), management),
+            (listener(pki_door(built.platform, allowed), grace=grace, tls=None), plain),
+        )
+        running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
+        others = [asyncio.create_task(_swap_own_certificate(built, issuing_id, context))]
+        if work_here:
+            others.append(asyncio.create_task(work.run_worker(built, stop)))
+        log.info("serving on %s:%d", settings.server_host, settings.server_port)
+        await _until_stopped(stop, [server for server, _ in servers], [*running, *others])
+        built.platform.signals.release_all()
+        await _end(running, others)
+
+
+def environment_keys(settings: Settings) -> tuple[EnvironmentKey, ...]:
+    return tuple(
+        EnvironmentKey(each.name, secret_hash(each.key.get_secret_value()), each.admin)
+        for each in settings.api_keys_named
+    )
+
+
+def budgets(settings: Settings) -> Budgets:
+    """The limiters of this process."""
+    if not settings.rate_limit_enabled:
+        return Budgets(None, None, None, settings.max_body_size)
+    rate, burst = settings.rate_limit_rps, settings.rate_limit_burst
+    per_minute = settings.ocsp_rate_limit_per_ip_min
+    return Budgets(
+        by_key=Limiter(
+            rate=settings.rate_limit_per_user_rps or rate,
+            burst=settings.rate_limit_per_user_burst or burst,
+        ),
+        by_address=Limiter(rate=rate, burst=burst),
+        status_by_address=Limiter(rate=per_minute / 60, burst=per_minute),
+        max_body=settings.max_body_size,
+    )
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+async def first_start(built: Built) -> str:
+    """Under a lock that replicas share: defaults, CAs, the first administrator."""
+    settings = built.settings
+    async with migrate.connect(built.conninfo) as connection, migrate.locked(connection):
+        await firststart.defaults(built.platform)
+        issuing_id = await firststart.authorities(built.platform)
+        await authority.service_certificate(
+            built.platform, issuing_id, "server", grace=timedelta(0)
+        )
+        await status.keep_fresh(built.platform)
+        secret = await firststart.first_admin(
+            built.platform,
+            environment_names_one=any(key.admin for key in settings.api_keys_named),
+        )
+    anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
+    (settings.data_dir / "ca.pem").write_text(anchor)
+    if secret is not None:
+        _hand_over(settings, secret)
+    return issuing_id
+
+
+def _hand_over(settings: Settings, secret: str) -> None:
+    """The first administrator's key: on the terminal this once, and in a private file."""
+    path = settings.data_dir / "admin.key"
+    keys.write_private(path, f"{secret}\n".encode())
+    host = settings.server_host if settings.server_host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
+    client = {
+        "server_url": f"https://{host}:{settings.server_port}",
+        "ca_file": str((settings.data_dir / "ca.pem").resolve()),
+        "key_file": str(path.resolve()),
+    }
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in client.items())
+    keys.write_private(settings.data_dir / "client.toml", lines.encode())
+    print(f"First administrator's key, shown this once (kept in {path}):\n{secret}", flush=True)
+
+
+async def own_certificate(built: Built, issuing_id: str) -> tuple[str, str]:
+    """Chain and key, PEM, of the management listener."""
+    settings = built.settings
+    if settings.server_tls_cert_path and settings.server_tls_key_path:
+        return tls.read_pair(settings.server_tls_cert_path, settings.server_tls_key_path)
+    held = await authority.service_certificate(
+        built.platform, issuing_id, "server", grace=settings.server_certificate_validity / 3
+    )
+    key = pki_keys.load_der(built.platform.data_key.unseal(held.sealed_key, held.key_place))
+    return x509.chain_pem([held.cert_der, *held.chain]), pki_keys.to_pem(key)
+
+
+async def _swap_own_certificate(
+    built: Built, issuing_id: str, context: tls.SwappableContext
+) -> None:
+    """Look every minute whether a newer certificate is to be served."""
+    serving: tuple[str, str] | None = None
+    while True:
+        try:
+            newest = await own_certificate(built, issuing_id)
+            if newest != serving:
+                context.put(*newest)
+                serving = newest
+        except CertctlError as error:
+            log.warning("the server certificate was not looked after: %s", error.message)
+        await asyncio.sleep(60)
+
+
+def readiness(built: Built, issuing_id: str) -> Readiness:
+    """What `/ready` asks: database, migrations, worker, signer."""
+
+    async def ask() -> dict[str, str]:
+        parts = dict.fromkeys(("db", "migrations", "worker", "signer"), "unknown")
+        try:
+            async with asyncio.timeout(3):
+                age = (await report.readiness(built.platform))["worker_age"]
+                parts["db"] = "ok"
+                alive = age is not None and age < WORKER_AGE
+                parts["worker"] = "ok" if alive else "no worker has reported for a minute"
+                pending = await migrate.pending(built.conninfo)
+                parts["migrations"] = "pending" if pending else "ok"
+                await authority.self_test(built.platform, issuing_id)
+                parts["signer"] = "ok"
+        except (CertctlError, TimeoutError):
+            failing = next(name for name, state in parts.items() if state == "unknown")
+            parts[failing] = "unavailable"
+        return parts
+
+    return ask
+
+
+async def _until_stopped(
+    stop: asyncio.Event, servers: list[Listener], tasks: list[asyncio.Task[None]]
+) -> None:
+    """Wait for the stop, or for a task that ends although none should."""
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    stop.set()
+    waiting.cancel()
+    for server in servers:
+        server.should_exit = True
+    for task in done - {waiting}:
+        task.result()
+
+
+async def _end(running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
+    await asyncio.gather(*running)
+    others[0].cancel()
+    for task in others:
+        with suppress(asyncio.CancelledError):
+            await task

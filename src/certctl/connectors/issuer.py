@@ -1,0 +1,74 @@
+"""The issuer port: what every CA connector offers, and the abilities only some have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict
+
+from certctl.domain.names import Name
+from certctl.pki.keys import PublicKey
+
+Purpose = Literal["leaf", "ca", "ocsp_responder", "server"]
+
+
+class Config(BaseModel):
+    """Base of every issuer's configuration: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a CA is asked for. `names` are the approved names, exactly those to be issued."""
+
+    names: tuple[Name, ...]
+    common_name: str | None
+    public_key: PublicKey
+    lifetime: timedelta
+    ekus: tuple[str, ...] = ("serverAuth",)
+    csr_pem: str | None = None
+    must_staple: bool = False
+    purpose: Purpose = "leaf"
+    path_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A linted certificate, complete but for its signature; `serial` is canonical hex."""
+
+    serial: str
+    tbs_der: bytes
+    not_after: datetime
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and the chain to present with it, the issuing CA first; all DER."""
+
+    cert_der: bytes
+    chain: tuple[bytes, ...]
+
+
+class Issuer(Protocol):
+    kind: ClassVar[str]
+    Config: ClassVar[type[Any]]
+
+    async def check(self) -> None:
+        """Raises Unavailable or Refused, in words for the operator, when it could not issue now."""
+
+    async def issue(self, order: Order) -> Issued:
+        """Raises Unavailable when another try may help, Refused when not."""
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A CA whose certificate can be written down before it is signed."""
+
+    async def prepare(self, order: Order) -> Draft:
+        """Lint and draft. Raises Invalid naming what the lint found."""
+
+    async def complete(self, draft: Draft) -> Issued:
+        """Sign a draft, perhaps again; the caller has recorded it."""

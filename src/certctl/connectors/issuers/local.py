@@ -1,0 +1,127 @@
+"""The built-in CA: signs with a key we hold, after lint, in two steps that survive a kill."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from pydantic import Field
+
+from certctl.connectors import issuer
+from certctl.connectors.issuer import Draft, Issued, Order
+from certctl.pki import lint, x509
+from certctl.pki.keys import Signer, key_facts
+from certctl.pki.serials import new_serial, serial_text
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The CA that signs: its certificate (None for a root that is being made), its signer, the
+    chain above it, and the http addresses written into what it issues."""
+
+    id: str
+    cert_der: bytes | None
+    signer: Signer
+    chain: tuple[bytes, ...]
+    base_url: str
+
+    @property
+    def ocsp_url(self) -> str:
+        return f"{self.base_url}/.well-known/pki/ocsp/{self.id}"
+
+    @property
+    def crl_url(self) -> str:
+        return f"{self.base_url}/.well-known/pki/crl/{self.id}"
+
+    @property
+    def certificate_url(self) -> str:
+        return f"{self.base_url}/.well-known/pki/ca/{self.id}.cer"
+
+
+class LocalCA:
+    kind: ClassVar[str] = "GenericCA"
+
+    class Config(issuer.Config):
+        ca_common_name: str = Field("certctl", max_length=48, description="Name of the own CAs")
+        validity_days: int = Field(
+            90,
+            ge=1,
+            le=397,
+            description="Longest life of a leaf, in days; a profile may be shorter",
+        )
+
+    def __init__(self, authority: Authority) -> None:
+        self._authority = authority
+        self._linted: dict[str, lint.Linted] = {}
+
+    async def check(self) -> None:
+        await asyncio.to_thread(self._authority.signer.sign, b"certctl self-test")
+
+    async def issue(self, order: Order) -> Issued:
+        return await self.complete(await self.prepare(order))
+
+    async def prepare(self, order: Order) -> Draft:
+        return await asyncio.to_thread(self._prepare, order)
+
+    def _prepare(self, order: Order) -> Draft:
+        ca, serial = self._authority, new_serial()
+        template = self._template(order, serial)
+        tbs = x509.draft(template, ca.cert_der, ca.signer.public_key)
+        self._linted[serial_text(serial)] = self._lint(tbs, order)
+        return Draft(serial_text(serial), tbs, template.not_after)
+
+    def _template(self, order: Order, serial: int) -> x509.Template:
+        ca = self._authority
+        is_root = ca.cert_der is None
+        not_before, not_after = x509.validity(
+            datetime.now(UTC),
+            order.lifetime,
+            not_after_limit=None if ca.cert_der is None else x509.facts(ca.cert_der).not_after,
+        )
+        revocable = order.purpose != "ocsp_responder" and not is_root
+        return x509.Template(
+            kind="leaf" if order.purpose == "server" else order.purpose,
+            serial=serial,
+            subject_cn=order.common_name,
+            organization="certctl" if order.purpose == "ca" else None,
+            names=order.names,
+            public_key=order.public_key,
+            not_before=not_before,
+            not_after=not_after,
+            ekus=order.ekus,
+            path_length=order.path_length,
+            ocsp_url=ca.ocsp_url if revocable else None,
+            ca_issuers_url=None if is_root else ca.certificate_url,
+            crl_url=ca.crl_url if revocable else None,
+            must_staple=order.must_staple,
+        )
+
+    def _lint(self, tbs: bytes, order: Order) -> lint.Linted:
+        ca, key = self._authority, key_facts(order.public_key)
+        shape = (
+            ca.id,
+            order.purpose,
+            key.algorithm,
+            key.size,
+            order.ekus,
+            order.must_staple,
+            order.path_length,
+            order.common_name is None,
+            tuple(sorted({name.kind for name in order.names})),
+        )
+        return lint.check_certificate(
+            tbs, ca.signer.public_key, issuer_der=ca.cert_der, shape=shape
+        )
+
+    async def complete(self, draft: Draft) -> Issued:
+        return await asyncio.to_thread(self._complete, draft)
+
+    def _complete(self, draft: Draft) -> Issued:
+        ca = self._authority
+        # A draft that an interrupted run left behind was linted by a process that is gone.
+        linted = self._linted.pop(draft.serial, None) or lint.check_certificate(
+            draft.tbs_der, ca.signer.public_key, issuer_der=ca.cert_der, shape=draft.tbs_der
+        )
+        return Issued(x509.sign(linted, ca.signer), ca.chain)

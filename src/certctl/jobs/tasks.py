@@ -1,0 +1,54 @@
+"""Task names and the service calls behind them, one line each, and how often the periodic run.
+
+A task carries ids only, never retries by itself, and does nothing when its work is done: what
+is to be done stands in the domain's own tables.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final
+
+from procrastinate.app import App
+
+from certctl.services import jobs, renew, status
+from certctl.services.audit import Sealer
+from certctl.services.issue import run
+from certctl.services.platform import Platform
+from certctl.store.queue import REFRESH_CRL, RUN_JOB
+
+log = logging.getLogger("certctl.jobs")
+EVERY_MINUTE: Final = "* * * * *"
+EVERY_HOUR: Final = "7 * * * *"
+
+
+def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> None:
+    """Bind every task to the platform."""
+
+    @app.task(name=RUN_JOB)
+    async def run_job(job_id: str) -> None:
+        await run(platform, job_id)
+
+    @app.task(name=REFRESH_CRL)
+    async def refresh_crl(authority_id: str) -> None:
+        await status.refresh_crl(platform, authority_id)
+
+    sealer = Sealer(platform)
+    minutes = max(1, int(renewal_interval.total_seconds() // 60))
+    every = f"*/{minutes} * * * *" if minutes < 60 else EVERY_HOUR
+    _periodic(app, "find_due", every, lambda: renew.find_due(platform))
+    _periodic(app, "sweep", EVERY_MINUTE, lambda: jobs.sweep(platform))
+    _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)
+    _periodic(app, "keep_fresh", EVERY_MINUTE, lambda: status.keep_fresh(platform))
+    _periodic(app, "prune", EVERY_HOUR, lambda: jobs.prune(platform))
+
+
+def _periodic(app: App, name: str, cron: str, call: Callable[[], Awaitable[int]]) -> None:
+    @app.periodic(cron=cron)
+    @app.task(name=name, queueing_lock=name, lock=name)
+    async def tick(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        count = await call()
+        if count:
+            log.info("%s: %d", name, count)

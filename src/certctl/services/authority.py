@@ -1,0 +1,322 @@
+"""Our own CAs: create them, open them to sign, and keep the platform's own certificates fresh.
+
+Every signature, also of a CA, a responder or the server, is written down as an intent first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from certctl.connectors import catalog
+from certctl.connectors.issuer import Draft, Issued, Issuer, Order, Prepares, Purpose
+from certctl.connectors.issuers.local import Authority, LocalCA
+from certctl.domain.access import EVERYTHING, Actor
+from certctl.domain.audit import Category
+from certctl.domain.errors import Conflict, NotFound, Unavailable
+from certctl.domain.ids import new_id
+from certctl.domain.names import parse_names
+from certctl.pki import keys, x509
+from certctl.pki.sealing import Place
+from certctl.services import audit
+from certctl.services.platform import Platform
+from certctl.store import authorities, rows
+from certctl.store.db import Row, Session, Tx
+
+ROOT_LIFETIME: Final = timedelta(days=3650)
+ISSUING_LIFETIME: Final = timedelta(days=1825)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A certificate of the platform's own, with the signer of its key."""
+
+    cert_der: bytes
+    chain: tuple[bytes, ...]
+    signer: keys.Signer
+    facts: x509.CertificateFacts
+    sealed_key: bytes
+    key_place: Place
+
+
+def key_place(authority_id: str) -> Place:
+    return Place("authorities", "sealed_key", authority_id)
+
+
+async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
+    """A CA of ours, ready to sign."""
+    above = await authorities.chain(session, row["id"])
+    return Authority(
+        id=row["id"],
+        cert_der=row["cert_der"],
+        signer=on.signer(key_place(row["id"]), row["sealed_key"]),
+        chain=tuple(bytes(ca["cert_der"]) for ca in above if ca["cert_der"] and ca["parent_id"]),
+        base_url=on.terms.public_url,
+    )
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An issuer ready for use; `authority_id` when it is a CA of ours."""
+
+    issuer: Issuer
+    config: Any
+    authority_id: str | None
+    root_der: bytes | None
+
+
+async def open_issuer(on: Platform, session: Session, issuer_id: str) -> Opened:
+    """The connector of an issuer.
+
+    Raises:
+        Conflict: when the issuer is disabled or has no CA that can sign.
+    """
+    row = await rows.get(session, rows.ISSUERS, issuer_id, within=EVERYTHING)
+    if not row["enabled"]:
+        raise Conflict(f"issuer {issuer_id} is disabled", field="issuer_id")
+    kind = catalog.issuer_class(row["type"])
+    config = kind.Config.model_validate(row["config"])
+    ca = await authorities.signing_for(session, issuer_id)
+    if ca is None:
+        raise Conflict(f"issuer {issuer_id} has no active CA", field="issuer_id")
+    authority = await open_authority(on, session, ca)
+    return Opened(kind(authority), config, ca["id"], authority.cert_der)
+
+
+async def record_intent(
+    tx: Tx, authority_id: str, draft: Draft, *, purpose: Purpose, job_id: str
+) -> None:
+    await authorities.insert_intent(
+        tx,
+        {
+            "authority_id": authority_id,
+            "serial_number": draft.serial,
+            "purpose": purpose,
+            "job_id": job_id,
+            "tbs_der": draft.tbs_der,
+            "not_after": draft.not_after,
+        },
+    )
+
+
+async def intended(
+    on: Platform, ca: Prepares, authority_id: str, *, order: Order, job_id: str
+) -> Draft:
+    """The draft that an interrupted run for `job_id` left, or a new one, committed."""
+    async with on.db.read() as session:
+        found = await authorities.open_intent(session, job_id)
+    if found is not None:
+        return Draft(found["serial_number"], bytes(found["tbs_der"]), found["not_after"])
+    draft = await ca.prepare(order)
+    async with on.db.transaction() as tx:
+        await record_intent(tx, authority_id, draft, purpose=order.purpose, job_id=job_id)
+    return draft
+
+
+async def create(
+    on: Platform,
+    actor: Actor,
+    *,
+    issuer_id: str,
+    parent_id: str | None,
+    name: str,
+    path_length: int | None,
+) -> str:
+    """Create a CA, or finish one that was interrupted; its id.
+
+    The CA and its sealed key are committed before its certificate is signed, by itself for a
+    root and by its parent otherwise.
+    """
+    authority_id = await _prepare_row(on, issuer_id, parent_id=parent_id, name=name)
+    async with on.db.read() as session:
+        row = await authorities.get(session, authority_id)
+        if row["state"] != "preparing":
+            return authority_id
+        signing = await authorities.get(session, parent_id) if parent_id else row
+        parent = await open_authority(on, session, signing)
+    signer = on.signer(key_place(authority_id), row["sealed_key"])
+    order = Order(
+        names=(),
+        common_name=name,
+        public_key=signer.public_key,
+        lifetime=ISSUING_LIFETIME if parent_id else ROOT_LIFETIME,
+        ekus=(),
+        purpose="ca",
+        path_length=path_length,
+    )
+    ca = LocalCA(parent)
+    draft = await intended(on, ca, signing["id"], order=order, job_id=authority_id)
+    issued = await ca.complete(draft)
+    facts = x509.facts(issued.cert_der)
+    async with on.db.transaction() as tx:
+        await authorities.settle_intent(tx, signing["id"], draft.serial, state="issued")
+        await authorities.activate(
+            tx,
+            authority_id,
+            cert_der=issued.cert_der,
+            not_before=facts.not_before,
+            not_after=facts.not_after,
+        )
+        await audit.record(
+            tx,
+            actor,
+            "ca_created",
+            on=("ca", authority_id),
+            category=Category.CONFIG,
+            name=name,
+            fingerprint_sha256=facts.fingerprint_sha256,
+        )
+    return authority_id
+
+
+async def _prepare_row(on: Platform, issuer_id: str, *, parent_id: str | None, name: str) -> str:
+    async with on.db.transaction() as tx:
+        existing = await authorities.by_name(tx, issuer_id, name)
+        if existing is not None:
+            return str(existing["id"])
+        authority_id = new_id("ica", tx.now)
+        key = keys.generate(keys.KeyAlgorithm.ECDSA_P256)
+        sealed = on.data_key.seal(keys.to_der(key), key_place(authority_id))
+        await authorities.insert(
+            tx,
+            {
+                "id": authority_id,
+                "issuer_id": issuer_id,
+                "parent_id": parent_id,
+                "name": name,
+                "sealed_key": sealed,
+            },
+        )
+        return authority_id
+
+
+async def service_certificate(
+    on: Platform, authority_id: str, purpose: Purpose, *, grace: timedelta
+) -> Held:
+    """The platform's own certificate for a purpose; a new one when less than `grace` is left."""
+    async with on.db.read() as session:
+        row = await authorities.service_certificate(session, purpose, authority_id)
+    if row is None or row["not_after"] - on.clock() <= grace or _other_names(on, row):
+        row = await _issue_service_certificate(on, authority_id, purpose)
+    async with on.db.read() as session:
+        ca = await open_authority(on, session, await authorities.get(session, authority_id))
+    place = Place("service_certificates", "sealed_key", row["id"])
+    der = bytes(row["cert_der"])
+    return Held(
+        der,
+        ca.chain,
+        on.signer(place, row["sealed_key"]),
+        x509.facts(der),
+        bytes(row["sealed_key"]),
+        place,
+    )
+
+
+def _other_names(on: Platform, row: Row) -> bool:
+    """Whether the server is to answer to other names than its certificate holds."""
+    wanted = set(parse_names(on.terms.server_names, field="CERTCTL_SERVER_NAMES"))
+    return row["purpose"] == "server" and set(x509.facts(bytes(row["cert_der"])).names) != wanted
+
+
+async def _issue_service_certificate(on: Platform, authority_id: str, purpose: Purpose) -> Row:
+    key = keys.generate(keys.KeyAlgorithm.ECDSA_P256)
+    async with on.db.read() as session:
+        authority = await open_authority(on, session, await authorities.get(session, authority_id))
+    if authority.cert_der is None:
+        raise Unavailable(f"CA {authority_id} has no certificate yet")
+    ca = LocalCA(authority)
+    row_id = new_id("svc", on.clock())
+    order = _service_order(on, purpose, key.public_key(), x509.facts(authority.cert_der))
+    # The key lives only in this process until the certificate is stored: an interrupted intent
+    # is of no use to anybody and the sweep closes it.
+    draft = await ca.prepare(order)
+    async with on.db.transaction() as tx:
+        await record_intent(tx, authority_id, draft, purpose=purpose, job_id=row_id)
+    issued = await ca.complete(draft)
+    place = Place("service_certificates", "sealed_key", row_id)
+    return await _store_service_certificate(
+        on, authority_id, issued=issued, draft=draft, purpose=purpose,
+        row_id=row_id, sealed_key=on.data_key.seal(keys.to_der(key), place),
+    )  # fmt: skip
+
+
+def _service_order(
+    on: Platform, purpose: Purpose, public_key: keys.PublicKey, ca: x509.CertificateFacts
+) -> Order:
+    if purpose == "ocsp_responder":
+        return Order(
+            names=(),
+            common_name=f"OCSP responder for {ca.subject_cn}"[:64],
+            public_key=public_key,
+            lifetime=on.terms.responder_validity,
+            ekus=("OCSPSigning",),
+            purpose=purpose,
+        )
+    names = parse_names(on.terms.server_names, field="CERTCTL_SERVER_NAMES")
+    return Order(
+        names=names,
+        common_name=names[0].value,
+        public_key=public_key,
+        lifetime=on.terms.server_certificate_validity,
+        purpose=purpose,
+    )
+
+
+async def _store_service_certificate(
+    on: Platform,
+    authority_id: str,
+    *,
+    issued: Issued,
+    draft: Draft,
+    purpose: Purpose,
+    row_id: str,
+    sealed_key: bytes,
+) -> Row:
+    facts = x509.facts(issued.cert_der)
+    row: Row = {
+        "id": row_id,
+        "authority_id": authority_id,
+        "purpose": purpose,
+        "serial_number": draft.serial,
+        "cert_der": issued.cert_der,
+        "sealed_key": sealed_key,
+        "not_before": facts.not_before,
+        "not_after": facts.not_after,
+    }
+    async with on.db.transaction() as tx:
+        await authorities.settle_intent(tx, authority_id, draft.serial, state="issued")
+        await authorities.insert_service_certificate(tx, row)
+    return row
+
+
+async def signing_authority_id(on: Platform, issuer_id: str) -> str:
+    """The CA that signs for an issuer. Raises NotFound when there is none."""
+    async with on.db.read() as session:
+        row = await authorities.signing_for(session, issuer_id)
+    if row is None:
+        raise NotFound(f"issuer {issuer_id} has no active CA")
+    return str(row["id"])
+
+
+async def trust_anchor(on: Platform, issuer_id: str) -> bytes:
+    """The root above the CA that signs for an issuer, DER."""
+    authority_id = await signing_authority_id(on, issuer_id)
+    async with on.db.read() as session:
+        return bytes((await authorities.chain(session, authority_id))[-1]["cert_der"])
+
+
+async def certificate(on: Platform, authority_id: str) -> bytes:
+    """A CA's certificate, DER. Raises NotFound."""
+    async with on.db.read() as session:
+        row = await authorities.get(session, authority_id)
+    if row["cert_der"] is None:
+        raise NotFound(f"CA {authority_id} does not exist")
+    return bytes(row["cert_der"])
+
+
+async def self_test(on: Platform, authority_id: str) -> None:
+    """Whether the key of a CA can sign now. Raises Unsafe or Unavailable when not."""
+    async with on.db.read() as session:
+        ca = await open_authority(on, session, await authorities.get(session, authority_id))
+    await LocalCA(ca).check()

@@ -1,0 +1,250 @@
+"""Managed certificates: create, read, change, archive."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from certctl.domain import certificate, profile
+from certctl.domain.access import Actor, Permission
+from certctl.domain.certificate import Status
+from certctl.domain.errors import Conflict, Invalid, NotFound
+from certctl.domain.ids import checked_id, new_id, repeatable_id
+from certctl.domain.listing import PageRequest
+from certctl.domain.names import parse_name, parse_names
+from certctl.services import audit, issue, renew
+from certctl.services.plain import check_match
+from certctl.services.platform import Platform
+from certctl.store import certificates, jobs, rows, versions
+from certctl.store.db import Row, Tx
+
+DEFAULT_PROFILE: Final = "prof-default"
+REFERENCES: Final = {
+    "owner_id": rows.OWNERS,
+    "team_id": rows.TEAMS,
+    "issuer_id": rows.ISSUERS,
+    "renewal_policy_id": rows.RENEWAL_POLICIES,
+    "certificate_profile_id": rows.PROFILES,
+}
+
+
+def parse_order(sort: str | None) -> Any:
+    """`name`, or `-expiresAt` for the newest first.
+
+    Raises:
+        Invalid: listing what can be sorted by.
+    """
+    text = sort or "createdAt"
+    order = certificates.ORDERS.get(text.removeprefix("-"))
+    if order is None:
+        raise Invalid(f"sort: one of {', '.join(certificates.ORDERS)}", field="sort")
+    return type(order)(order.column, order.type, descending=text.startswith("-"))
+
+
+def parse_fields(fields: str | None) -> tuple[str, ...]:
+    names = tuple(filter(None, (part.strip() for part in (fields or "").split(","))))
+    unknown = [name for name in names if name not in certificates.FIELDS]
+    if unknown:
+        raise Invalid(
+            f"fields: {unknown[0]!r} is not one of {', '.join(certificates.FIELDS)}",
+            field="fields",
+        )
+    return names
+
+
+async def page(
+    on: Platform,
+    actor: Actor,
+    request: PageRequest,
+    *,
+    filters: Mapping[str, Any],
+    sort: str | None,
+    fields: str | None,
+) -> dict[str, Any]:
+    """A page of certificates, by number or by cursor."""
+    order, chosen = parse_order(sort), parse_fields(fields)
+    async with on.db.read() as session:
+        return await certificates.page(
+            session,
+            request,
+            within=actor.scope(Permission.CERT_READ),
+            filters=filters,
+            order=order,
+            fields=chosen,
+        )
+
+
+async def get(on: Platform, actor: Actor, certificate_id: str) -> Row:
+    async with on.db.read() as session:
+        return await certificates.get(
+            session, certificate_id, within=actor.scope(Permission.CERT_READ)
+        )
+
+
+async def create(
+    on: Platform, actor: Actor, *, order: Mapping[str, Any], idempotency_key: str | None = None
+) -> Row:
+    """Create a certificate and, when a target or a CSR gives it a key holder, queue its issuance.
+
+    Raises:
+        Invalid: naming the field. Conflict: the id or the name is taken.
+    """
+    within = actor.scope(Permission.CERT_ISSUE)
+    values = {name: value for name, value in order.items() if value is not None}
+    target_ids, csr_pem = values.pop("target_ids", []), values.pop("csr_pem", None)
+    chosen = values.pop("id", None)
+    values.setdefault("certificate_profile_id", DEFAULT_PROFILE)
+    values |= _names(values["common_name"], values.get("sans", []))
+    async with on.db.transaction() as tx:
+        certificate_id = (
+            checked_id(chosen)
+            if chosen
+            else repeatable_id("mc", actor.id, idempotency_key)
+            if idempotency_key
+            else new_id("mc", tx.now)
+        )
+        await _check_references(tx, actor, values)
+        await _check_targets(tx, actor, target_ids)
+        if not await certificates.insert(tx, {"id": certificate_id, **values}):
+            if idempotency_key is None:
+                raise Conflict(f"id {certificate_id} is already in use", field="id")
+            return await certificates.get(tx, certificate_id, within=within)
+        await certificates.bind_targets(tx, certificate_id, target_ids)
+        await _check_profile(tx, certificate_id, values["sans"])
+        await audit.record(
+            tx,
+            actor,
+            "certificate_created",
+            on=("certificate", certificate_id),
+            after={**values, "target_ids": target_ids},
+        )
+        row = await certificates.lock(tx, certificate_id, within=within)
+        if csr_pem is not None or await certificates.holders(tx, certificate_id):
+            await renew.begin(on, tx, actor, row=row, why="created", csr_pem=csr_pem)
+        return await certificates.get(tx, certificate_id, within=within)
+
+
+async def update(
+    on: Platform,
+    actor: Actor,
+    certificate_id: str,
+    *,
+    changes: Mapping[str, Any],
+    if_match: str | None = None,
+) -> Row:
+    """Change the given fields. New names take effect with the renewal that they cause.
+
+    Raises:
+        Stale, Invalid, Conflict: and nothing is changed.
+    """
+    within = actor.scope(Permission.CERT_EDIT)
+    async with on.db.transaction() as tx:
+        row = await certificates.lock(tx, certificate_id, within=within)
+        check_match(if_match, row["updated_at"])
+        if row["status"] in {"Archived", "Revoked"}:
+            raise Conflict(f"certificate {certificate_id} is {row['status']}", field="status")
+        new = dict(changes)
+        target_ids = new.pop("target_ids", None)
+        if "common_name" in new or "sans" in new:
+            names = _names(
+                new.get("common_name") or row["common_name"],
+                new["sans"] or [] if "sans" in new else row["sans"],
+            )
+            new |= names
+        await _check_references(tx, actor, new)
+        if new:
+            await certificates.update(tx, certificate_id, **new)
+        if "sans" in new or "certificate_profile_id" in new:
+            await _check_profile(tx, certificate_id, new.get("sans") or row["sans"])
+        if target_ids is not None:
+            await _check_targets(tx, actor, target_ids)
+            await certificates.bind_targets(tx, certificate_id, target_ids)
+            new["target_ids"] = target_ids
+        before = {name: row[name] for name in new}
+        await audit.record(
+            tx,
+            actor,
+            "certificate_updated",
+            on=("certificate", certificate_id),
+            before=before,
+            after=new,
+        )
+        return await certificates.get(tx, certificate_id, within=within)
+
+
+async def archive(on: Platform, actor: Actor, certificate_id: str) -> None:
+    """Take a certificate out of management; its record stays. Archiving twice is no error."""
+    async with on.db.transaction() as tx:
+        row = await certificates.lock(
+            tx, certificate_id, within=actor.scope(Permission.CERT_DELETE)
+        )
+        present = Status(row["status"])
+        if present is Status.ARCHIVED:
+            return
+        certificate.move(certificate_id, present, Status.ARCHIVED)
+        await certificates.update(tx, certificate_id, status="Archived")
+        await jobs.cancel_open(
+            tx,
+            certificate_id,
+            types=["Issuance", "Renewal", "Deployment"],
+            why="the certificate was archived",
+        )
+        await audit.record(
+            tx, actor, "certificate_archived", on=("certificate", certificate_id), name=row["name"]
+        )
+
+
+async def version_page(
+    on: Platform, actor: Actor, certificate_id: str, request: PageRequest
+) -> dict[str, Any]:
+    within = actor.scope(Permission.CERT_READ)
+    async with on.db.read() as session:
+        await certificates.get(session, certificate_id, within=within)
+        return await versions.page(session, certificate_id, request)
+
+
+async def deployments(on: Platform, actor: Actor, certificate_id: str) -> list[Row]:
+    """The bound targets, each with the outcome of its newest deployment."""
+    within = actor.scope(Permission.CERT_READ)
+    async with on.db.read() as session:
+        await certificates.get(session, certificate_id, within=within)
+        return await certificates.targets(session, certificate_id)
+
+
+def _names(common_name: str, sans: Sequence[str]) -> dict[str, Any]:
+    """Canonical names; the common name is always among the SANs (RFC 9525 §2)."""
+    first = parse_name(common_name, field="common_name")
+    names = dict.fromkeys((first, *parse_names(sans)))
+    return {"common_name": first.value, "sans": [name.value for name in names]}
+
+
+async def _check_references(tx: Tx, actor: Actor, values: Mapping[str, Any]) -> None:
+    """A clear answer for each field that names something which does not exist."""
+    for field, table in REFERENCES.items():
+        if field not in values:
+            continue
+        if values[field] is None:
+            raise Invalid(f"{field} cannot be empty", field=field)
+        try:
+            await rows.get(tx, table, values[field], within=actor.scope(Permission.CERT_READ))
+        except NotFound:
+            raise Invalid(
+                f"{field}: {table.noun} {values[field]} does not exist", field=field
+            ) from None
+
+
+async def _check_targets(tx: Tx, actor: Actor, target_ids: Sequence[str]) -> None:
+    for target_id in target_ids:
+        try:
+            await rows.get(tx, rows.TARGETS, target_id, within=actor.scope(Permission.CERT_READ))
+        except NotFound:
+            raise Invalid(
+                f"target_ids: target {target_id} does not exist", field="target_ids"
+            ) from None
+
+
+async def _check_profile(tx: Tx, certificate_id: str, sans: Sequence[str]) -> None:
+    rules = issue.profile_of(await certificates.terms(tx, certificate_id))
+    broken = profile.name_violations(rules, parse_names(sans))
+    if broken:
+        raise Invalid("sans: " + "; ".join(broken), field="sans")

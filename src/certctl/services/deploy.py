@@ -1,0 +1,187 @@
+"""Plan deployments of a version, and record what the agents report of them."""
+
+from __future__ import annotations
+
+from certctl.domain import job
+from certctl.domain.access import EVERYTHING, Actor, Permission
+from certctl.domain.errors import Conflict, Invalid, NotAllowed
+from certctl.domain.ids import new_id
+from certctl.domain.job import JobStatus
+from certctl.services import audit, jobs
+from certctl.services.platform import Platform
+from certctl.store import certificates, signals, versions
+from certctl.store import jobs as job_rows
+from certctl.store.db import Row, Tx
+from certctl.wire import JobReport
+
+MAX_ATTEMPTS = 3
+
+
+async def plan(
+    tx: Tx,
+    certificate_id: str,
+    version_id: str,
+    *,
+    agent_id: str,
+    only_target: str | None = None,
+    requested_by: str = "system:issuance",
+) -> list[str]:
+    """One job for each enabled target of this agent; the ids. Older ones not begun are dropped."""
+    await job_rows.supersede_deployments(tx, certificate_id, agent_id)
+    job_ids = []
+    for target in await certificates.targets(tx, certificate_id):
+        if target["agent_id"] != agent_id or not target["enabled"]:
+            continue
+        if only_target is not None and target["id"] != only_target:
+            continue
+        job_ids.append(new_id("job", tx.now))
+        await job_rows.insert(
+            tx,
+            {
+                "id": job_ids[-1],
+                "type": "Deployment",
+                "certificate_id": certificate_id,
+                "target_id": target["id"],
+                "agent_id": agent_id,
+                "version_id": version_id,
+                "status": "Pending",
+                "requested_by": requested_by,
+                "max_attempts": MAX_ATTEMPTS,
+            },
+        )
+    if job_ids:
+        await signals.wake(tx, agent_id)
+    return job_ids
+
+
+async def begin(
+    on: Platform, actor: Actor, certificate_id: str, *, target_id: str | None
+) -> list[str]:
+    """Deploy the live version again, to all targets or to one; the ids of the jobs.
+
+    Raises:
+        Conflict: when nothing live can be deployed. Invalid: when the target is not bound.
+    """
+    within = actor.scope(Permission.CERT_EDIT)
+    async with on.db.transaction() as tx:
+        await certificates.lock(tx, certificate_id, within=within)
+        bound = [target["id"] for target in await certificates.targets(tx, certificate_id)]
+        if target_id is not None and target_id not in bound:
+            raise Invalid("target_id names no target of this certificate", field="target_id")
+        job_ids: list[str] = []
+        for version in await versions.live(tx, certificate_id):
+            if version["agent_id"] is not None:
+                job_ids += await plan(
+                    tx,
+                    certificate_id,
+                    version["id"],
+                    agent_id=version["agent_id"],
+                    only_target=target_id,
+                    requested_by=actor.id,
+                )
+        if not job_ids:
+            raise Conflict("nothing to deploy: no live version on the agent of a bound target")
+        await audit.record(
+            tx, actor, "deployment_triggered", on=("certificate", certificate_id), job_ids=job_ids
+        )
+        return job_ids
+
+
+async def report(on: Platform, actor: Actor, job_id: str, *, report: JobReport) -> None:
+    """Record what an agent says of its job. The same report again changes nothing.
+
+    Raises:
+        NotAllowed: for the job of another agent. Conflict: when the job has gone on otherwise.
+    """
+    async with on.db.transaction() as tx:
+        found = await job_rows.lock(tx, job_id, within=EVERYTHING)
+        if found["agent_id"] != actor.agent_id:
+            raise NotAllowed(f"job {job_id} does not belong to this agent")
+        if found["status"] == report.status and report.status != "Running":
+            return
+        if report.status == "Running":
+            await _extend(on, tx, found)
+        elif report.status == "Completed":
+            await _completed(tx, actor, found, report=report)
+        else:
+            await _failed(on, tx, actor, found=found, report=report)
+
+
+async def _extend(on: Platform, tx: Tx, found: Row) -> None:
+    if found["status"] not in {"Running", "AwaitingCSR"}:
+        raise Conflict(f"job {found['id']} is {found['status']}", field="status")
+    await job_rows.update(tx, found["id"], leased_until=tx.now + on.terms.job_lease)
+
+
+async def _completed(tx: Tx, actor: Actor, found: Row, *, report: JobReport) -> None:
+    if found["type"] != "Deployment":
+        raise Conflict("an issuance is completed by its CSR, not by a report", field="status")
+    job.move(found["id"], JobStatus(found["status"]), JobStatus.COMPLETED)
+    version = await versions.get(tx, found["version_id"])
+    if report.fingerprint_sha256 != version["fingerprint_sha256"]:
+        raise Invalid(
+            "fingerprint_sha256 is not that of the version to be deployed",
+            field="fingerprint_sha256",
+        )
+    await job_rows.update(
+        tx,
+        found["id"],
+        status="Completed",
+        completed_at=tx.now,
+        leased_until=None,
+        last_error=None,
+    )
+    await certificates.update(
+        tx, found["certificate_id"], last_deployment_at=tx.now, last_error=None
+    )
+    outcome = "unchanged" if report.unchanged else "deployed"
+    await _insert(tx, found, outcome=outcome, report=report)
+    await audit.record(
+        tx,
+        actor,
+        "deployment_completed",
+        on=("certificate", found["certificate_id"]),
+        job_id=found["id"],
+        target_id=found["target_id"],
+        fingerprint_sha256=report.fingerprint_sha256,
+        outcome=outcome,
+    )
+
+
+async def _failed(on: Platform, tx: Tx, actor: Actor, *, found: Row, report: JobReport) -> None:
+    error = report.error or "the agent gave no reason"
+    if found["status"] == "AwaitingCSR":
+        found = {**found, "attempts": found["attempts"] + 1}
+        await job_rows.update(tx, found["id"], attempts=found["attempts"])
+    elif found["status"] != "Running":
+        raise Conflict(f"job {found['id']} is {found['status']}", field="status")
+    await jobs.fail(on, tx, actor, found=found, error=error, retryable=True)
+    if found["type"] == "Deployment":
+        outcome = "rolled_back" if report.rolled_back else "failed"
+        await _insert(tx, found, outcome=outcome, report=report)
+        await audit.record(
+            tx,
+            actor,
+            "deployment_failed",
+            on=("certificate", found["certificate_id"]),
+            job_id=found["id"],
+            target_id=found["target_id"],
+            error=error,
+            outcome=outcome,
+        )
+
+
+async def _insert(tx: Tx, found: Row, *, outcome: str, report: JobReport) -> None:
+    await versions.insert_deployment(
+        tx,
+        {
+            "id": new_id("dep", tx.now),
+            "certificate_id": found["certificate_id"],
+            "target_id": found["target_id"],
+            "version_id": found["version_id"],
+            "job_id": found["id"],
+            "outcome": outcome,
+            "fingerprint_sha256": report.fingerprint_sha256,
+            "error": report.error,
+        },
+    )

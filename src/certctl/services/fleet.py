@@ -1,0 +1,276 @@
+"""Agents: enrolment, heartbeat, work, CSRs, retirement. An agent sees what is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+from typing import Any, Final
+
+from certctl import wire
+from certctl.domain.access import EVERYTHING, Actor, ActorType, Permission
+from certctl.domain.audit import Category
+from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound, Unauthenticated
+from certctl.domain.ids import new_id
+from certctl.domain.listing import PageRequest
+from certctl.pki import x509
+from certctl.services import audit, authority, issue, plain
+from certctl.services.access import AGENT_KEY, ENROLMENT_TOKEN, Secret, make_secret, secret_hash
+from certctl.services.platform import Platform
+from certctl.store import access, certificates, fleet, jobs, queue, versions
+from certctl.store.db import Row
+
+LONGEST_WAIT: Final = 60.0
+AT_ONCE: Final = 10
+TOKEN_LIFETIME: Final = timedelta(hours=1)
+
+
+async def page(
+    on: Platform, actor: Actor, request: PageRequest, *, retired: bool = False
+) -> dict[str, Any]:
+    async with on.db.read() as session:
+        within = actor.scope(Permission.AGENT_READ)
+        return await fleet.page(session, request, within=within, retired=retired)
+
+
+async def get(on: Platform, actor: Actor, agent_id: str) -> Row:
+    async with on.db.read() as session:
+        return await fleet.get(session, agent_id, within=actor.scope(Permission.AGENT_READ))
+
+
+async def make_token(
+    on: Platform, actor: Actor, *, lifetime: timedelta = TOKEN_LIFETIME
+) -> dict[str, Any]:
+    """A one-time enrolment token. It carries the fingerprint of the CA to trust at first contact,
+    is shown once, and only its hash is kept."""
+    actor.scope(Permission.AGENT_EDIT)
+    anchor = await authority.trust_anchor(on, "iss-local")
+    secret = make_secret(ENROLMENT_TOKEN)
+    async with on.db.transaction() as tx:
+        token_id, expires_at = new_id("et", tx.now), tx.now + lifetime
+        await access.insert_enrolment_token(
+            tx, token_id, token_hash=secret.hash, created_by=actor.id, expires_at=expires_at
+        )
+        await audit.record(
+            tx,
+            actor,
+            "enrolment_token_created",
+            on=("enrolment_token", token_id),
+            category=Category.AUTH,
+            expires_at=expires_at,
+        )
+    fingerprint = x509.facts(anchor).fingerprint_sha256
+    return {"id": token_id, "token": f"{secret.text}.{fingerprint}", "expires_at": expires_at}
+
+
+async def enrol(on: Platform, enrolment: wire.Enrolment, *, address: str | None) -> wire.Enrolled:
+    """Exchange a one-time token for a credential of the agent's own.
+
+    Raises:
+        Unauthenticated: for a token that is unknown, used or expired. Conflict: for a taken name.
+    """
+    secret: Secret = make_secret(AGENT_KEY)
+    token = secret_hash(enrolment.token.rpartition(".")[0] or enrolment.token)
+    async with on.db.transaction() as tx:
+        found = await access.lock_enrolment_token(tx, token)
+        if found is None:
+            raise Unauthenticated("the enrolment token is unknown, used or expired")
+        agent_id = new_id("ag", tx.now)
+        facts = enrolment.model_dump(exclude={"token"})
+        await fleet.insert(tx, agent_id, credential_hash=secret.hash, facts=facts)
+        await access.use_enrolment_token(tx, found["id"], agent_id)
+        await audit.record(
+            tx,
+            Actor(agent_id, ActorType.AGENT, address=address),
+            "agent_enrolled",
+            on=("agent", agent_id),
+            category=Category.AUTH,
+            name=enrolment.name,
+            token_id=found["id"],
+        )
+    anchor = await authority.trust_anchor(on, "iss-local")
+    return wire.Enrolled(agent_id=agent_id, credential=secret.text, ca_pem=x509.pem(anchor))
+
+
+async def retire(
+    on: Platform, actor: Actor, agent_id: str, *, force: bool, reason: str
+) -> dict[str, Any]:
+    """Retire an agent for good: from then on it is answered 410.
+
+    Raises:
+        Conflict: with the counts, while targets, certificates or jobs depend on it, unless forced.
+    """
+    if force and not reason:
+        raise Invalid("reason is needed with force", field="reason")
+    async with on.db.transaction() as tx:
+        found = await fleet.get(tx, agent_id, within=actor.scope(Permission.AGENT_RETIRE))
+        counts = await fleet.dependencies(tx, agent_id)
+        if found["retired_at"] is not None:
+            answer = {"retired_at": found["retired_at"], "already_retired": True}
+            return {**answer, "cascade": False, "counts": counts}
+        if any(counts.values()) and not force:
+            words = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items() if n)
+            raise Conflict(f"agent {agent_id} still has {words}; retire it with force")
+        await fleet.retire(tx, agent_id, reason)
+        await fleet.release(tx, agent_id, reason)
+        await audit.record(
+            tx,
+            actor,
+            "agent_retired",
+            on=("agent", agent_id),
+            category=Category.CONFIG,
+            reason=reason,
+            counts=counts,
+        )
+        return {
+            "retired_at": tx.now,
+            "already_retired": False,
+            "cascade": force,
+            "counts": counts,
+        }
+
+
+async def own(on: Platform, actor: Actor, agent_id: str) -> str:
+    """The agent, if the caller is that very agent and in service.
+
+    Raises:
+        NotAllowed: for anybody else. Gone: after its retirement.
+    """
+    if actor.agent_id != agent_id:
+        raise NotAllowed("an agent's routes are open to that agent only")
+    async with on.db.read() as session:
+        if not await fleet.is_serving(session, agent_id):
+            raise Gone(f"agent {agent_id} has been retired")
+    return agent_id
+
+
+async def heartbeat(on: Platform, actor: Actor, agent_id: str, beat: wire.Heartbeat) -> None:
+    await own(on, actor, agent_id)
+    async with on.db.read() as session:
+        await fleet.heartbeat(session, agent_id, beat.model_dump())
+
+
+async def work(
+    on: Platform, actor: Actor, agent_id: str, *, wait: float, session: str | None
+) -> wire.Work:
+    """Lease due work to the agent; with none, wait up to `wait` seconds for some."""
+    await own(on, actor, agent_id)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + min(max(wait, 0.0), LONGEST_WAIT)
+    while True:
+        with on.signals.expecting(agent_id) as event:
+            items = await _claim(on, agent_id, session)
+            left = deadline - loop.time()
+            if items or left <= 0 or on.signals.closed.is_set():
+                return wire.Work(jobs=items, count=len(items))
+            # A wake-up may be lost with its connection: look again every few seconds.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), min(left, 5.0))
+
+
+async def _claim(on: Platform, agent_id: str, session: str | None) -> list[wire.WorkItem]:
+    async with on.db.transaction() as tx:
+        leased = await jobs.claim_for_agent(
+            tx, agent_id, session=session, lease=on.terms.job_lease, limit=AT_ONCE
+        )
+        rows = await jobs.work_items(tx, leased) if leased else []
+    return [_item(on, row) for row in rows]
+
+
+def _item(on: Platform, row: Row) -> wire.WorkItem:
+    config = None
+    if row["sealed_config"] is not None:
+        config = plain.unsealed_config(
+            on, plain.TARGETS, row["target_id"], sealed=row["sealed_config"]
+        )
+    return wire.WorkItem(
+        id=row["id"],
+        type=row["type"],
+        status=row["status"],
+        certificate_id=row["certificate_id"],
+        common_name=row["common_name"],
+        sans=row["sans"],
+        key_algorithm=_key_algorithm(row["allowed_key_algorithms"]),
+        must_staple=row["must_staple"],
+        target_id=row["target_id"],
+        target_type=row["target_type"],
+        target_config=config,
+        fingerprint_sha256=row["fingerprint_sha256"],
+        certificate_pem=row["pem_chain"],
+        lease_seconds=int(on.terms.job_lease.total_seconds()),
+    )
+
+
+def _key_algorithm(rules: list[dict[str, Any]]) -> str:
+    """The first key family that the profile allows, in the least size that it allows."""
+    first: dict[str, Any] = rules[0] if rules else {"algorithm": "ECDSA", "min_size": 256}
+    if first["algorithm"] == "RSA":
+        return f"RSA-{next(size for size in (2048, 3072, 4096) if size >= first['min_size'])}"
+    if first["algorithm"] == "ECDSA":
+        return "ECDSA-P256" if first["min_size"] <= 256 else "ECDSA-P384"
+    return str(first["algorithm"])
+
+
+async def submit_csr(
+    on: Platform, actor: Actor, agent_id: str, submission: wire.CsrSubmission
+) -> str:
+    """Take an agent's CSR; the status word of the answer. The same CSR again changes nothing.
+
+    Raises:
+        Invalid: naming the rule that the CSR breaks. Conflict: when no job of the agent waits.
+    """
+    await own(on, actor, agent_id)
+    async with on.db.transaction() as tx:
+        found = await _waiting(tx, agent_id, submission)
+        if found["status"] != "AwaitingCSR":
+            if found["csr_pem"] == submission.csr_pem:
+                return "csr_accepted"
+            raise Conflict(f"job {found['id']} is {found['status']} and takes no other CSR")
+        row = await certificates.get(tx, found["certificate_id"], within=EVERYTHING)
+        csr = await issue.checked_csr(tx, row, submission.csr_pem)
+        await jobs.update(
+            tx,
+            found["id"],
+            csr_pem=submission.csr_pem,
+            status="Pending",
+            leased_until=None,
+            scheduled_at=tx.now,
+        )
+        await on.queue.defer(tx, queue.RUN_JOB, job_id=found["id"])
+        await audit.record(
+            tx,
+            actor,
+            "csr_submitted",
+            on=("certificate", row["id"]),
+            job_id=found["id"],
+            spki_sha256=csr.spki_sha256,
+        )
+    return "csr_accepted"
+
+
+async def _waiting(tx: Any, agent_id: str, submission: wire.CsrSubmission) -> Row:
+    if submission.job_id is not None:
+        found = await jobs.lock(tx, submission.job_id, within=EVERYTHING)
+        if found["agent_id"] != agent_id or found["type"] == "Deployment":
+            raise NotFound(f"job {submission.job_id} does not exist")
+        return found
+    if submission.certificate_id is None:
+        raise Invalid("job_id or certificate_id is needed", field="job_id")
+    waiting = await jobs.waiting_csr(tx, agent_id, submission.certificate_id)
+    if waiting is None:
+        raise Conflict(f"no job of this agent waits for a CSR of {submission.certificate_id}")
+    return waiting
+
+
+async def certificate(
+    on: Platform, actor: Actor, agent_id: str, certificate_id: str
+) -> wire.CertificatePickup:
+    """The live version that this agent holds the key of."""
+    await own(on, actor, agent_id)
+    async with on.db.read() as session:
+        version = await versions.live_of(session, certificate_id, agent_id)
+    if version is None:
+        raise NotFound(f"certificate {certificate_id} has no live version of this agent")
+    return wire.CertificatePickup(
+        certificate_pem=version["pem_chain"], fingerprint_sha256=version["fingerprint_sha256"]
+    )

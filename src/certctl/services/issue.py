@@ -1,0 +1,223 @@
+"""The one path from an accepted CSR to a recorded certificate version.
+
+Gather, write down the intent, sign, record. Each step is its own transaction, so that a kill at
+any moment leaves either a job that goes on where it was, or an intent that is closed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from certctl.connectors.issuer import Draft, Issued, Order, Prepares
+from certctl.domain import job, profile
+from certctl.domain.access import EVERYTHING, Actor, system
+from certctl.domain.errors import CertctlError, Conflict, Invalid
+from certctl.domain.ids import new_id
+from certctl.domain.job import JobStatus
+from certctl.domain.names import Name, parse_names
+from certctl.pki import x509
+from certctl.services import audit, authority, deploy, jobs
+from certctl.services.platform import Platform
+from certctl.store import authorities, certificates, versions
+from certctl.store import jobs as job_rows
+from certctl.store.db import Row, Session, Tx
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything one run needs; `attempt` fences it against a later run of the same job."""
+
+    job_id: str
+    attempt: int
+    certificate: Row
+    agent_id: str | None
+    order: Order
+    opened: authority.Opened
+
+
+def profile_of(terms: Row) -> profile.Profile:
+    """The profile as the domain sees it."""
+    return profile.Profile(
+        id=terms["profile_id"],
+        version=terms["profile_version"],
+        keys=tuple(
+            profile.KeyRule(rule["algorithm"], rule["min_size"])
+            for rule in terms["allowed_key_algorithms"]
+        ),
+        max_lifetime=timedelta(seconds=terms["max_ttl_seconds"]),
+        ekus=tuple(terms["allowed_ekus"]),
+        san_patterns=tuple(terms["required_san_patterns"]),
+        must_staple=terms["must_staple"],
+        allow_single_labels=terms["allow_single_labels"],
+        enabled=terms["enabled"],
+    )
+
+
+async def checked_csr(session: Session, row: Row, csr_pem: str) -> x509.CsrFacts:
+    """A CSR that the certificate's names and profile allow.
+
+    Raises:
+        Invalid: naming `csr_pem` and the rule that it breaks.
+    """
+    csr = x509.read_csr(csr_pem)
+    names = approved_names(row)
+    x509.check_csr_names(csr, names, row["common_name"])
+    rules = profile_of(await certificates.terms(session, row["id"]))
+    broken = profile.violations(rules, profile.Order(names, csr.key.algorithm, csr.key.size))
+    if broken:
+        raise Invalid("csr_pem: " + "; ".join(broken), field="csr_pem")
+    return csr
+
+
+def approved_names(row: Row) -> tuple[Name, ...]:
+    return parse_names(row["sans"])
+
+
+async def run(on: Platform, job_id: str) -> bool:
+    """Carry out an issuance that is due; whether a certificate was recorded.
+
+    Does nothing when the job is not due or somebody else has it.
+    """
+    try:
+        work = await _claim(on, job_id)
+        if work is None:
+            return False
+        draft = await _intended(on, work)
+        issued = await _completed(work, draft)
+        await _record(on, work, draft, issued=issued)
+    except CertctlError as error:
+        await _failed(on, job_id, error)
+        return False
+    return True
+
+
+async def _claim(on: Platform, job_id: str) -> Work | None:
+    async with on.db.transaction() as tx:
+        found = await job_rows.lock(tx, job_id, within=EVERYTHING)
+        if found["status"] != "Pending" or found["scheduled_at"] > tx.now or not found["csr_pem"]:
+            return None
+        await job_rows.update(
+            tx,
+            job_id,
+            status=str(job.move(job_id, JobStatus.PENDING, JobStatus.RUNNING)),
+            attempts=found["attempts"] + 1,
+            leased_until=tx.now + on.terms.job_lease,
+            started_at=found["started_at"] or tx.now,
+        )
+    async with on.db.read() as session:
+        return await _gather(on, session, found)
+
+
+async def _gather(on: Platform, session: Session, found: Row) -> Work:
+    row = await certificates.get(session, found["certificate_id"], within=EVERYTHING)
+    csr = await checked_csr(session, row, found["csr_pem"])
+    opened = await authority.open_issuer(on, session, row["issuer_id"])
+    rules = profile_of(await certificates.terms(session, row["id"]))
+    lifetime = min(rules.max_lifetime, timedelta(days=opened.config.validity_days))
+    order = Order(
+        names=approved_names(row),
+        common_name=row["common_name"],
+        public_key=csr.public_key,
+        lifetime=lifetime,
+        ekus=rules.ekus,
+        csr_pem=found["csr_pem"],
+        must_staple=rules.must_staple,
+    )
+    return Work(found["id"], found["attempts"] + 1, row, found["agent_id"], order, opened)
+
+
+async def _intended(on: Platform, work: Work) -> Draft | None:
+    """The committed draft, where the CA can write one."""
+    if not isinstance(work.opened.issuer, Prepares) or work.opened.authority_id is None:
+        return None
+    return await authority.intended(
+        on, work.opened.issuer, work.opened.authority_id, order=work.order, job_id=work.job_id
+    )
+
+
+async def _completed(work: Work, draft: Draft | None) -> Issued:
+    if draft is not None and isinstance(work.opened.issuer, Prepares):
+        return await work.opened.issuer.complete(draft)
+    return await work.opened.issuer.issue(work.order)
+
+
+async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issued) -> None:
+    """The version, the job's end, its deployments and the audit row: all or nothing."""
+    facts = x509.facts(issued.cert_der)
+    async with on.db.transaction() as tx:
+        found = await job_rows.lock(tx, work.job_id, within=EVERYTHING)
+        if found["status"] != "Running" or found["attempts"] != work.attempt:
+            raise Conflict(f"job {work.job_id} went on without this run")
+        if draft is not None and work.opened.authority_id is not None:
+            await authorities.settle_intent(
+                tx, work.opened.authority_id, draft.serial, state="issued"
+            )
+        version_id = await _insert_version(tx, work, facts, issued=issued)
+        await job_rows.update(
+            tx,
+            work.job_id,
+            status="Completed",
+            completed_at=tx.now,
+            leased_until=None,
+            last_error=None,
+            version_id=version_id,
+        )
+        certificate_id = work.certificate["id"]
+        await certificates.update(tx, certificate_id, last_renewal_at=tx.now)
+        await jobs.settle_certificate(tx, certificate_id, error=None)
+        if work.agent_id is not None:
+            await deploy.plan(tx, certificate_id, version_id, agent_id=work.agent_id)
+        await audit.record(
+            tx,
+            system("issuance"),
+            "certificate_issued",
+            on=("certificate", certificate_id),
+            job_id=work.job_id,
+            serial_number=facts.serial,
+            fingerprint_sha256=facts.fingerprint_sha256,
+            not_after=facts.not_after,
+            requested_by=found["requested_by"],
+        )
+
+
+async def _insert_version(
+    tx: Tx, work: Work, facts: x509.CertificateFacts, *, issued: Issued
+) -> str:
+    version_id = new_id("cv", tx.now)
+    await versions.insert_live(
+        tx,
+        {
+            "id": version_id,
+            "certificate_id": work.certificate["id"],
+            "agent_id": work.agent_id,
+            "issuer_id": work.certificate["issuer_id"],
+            "authority_id": work.opened.authority_id,
+            "serial_number": facts.serial,
+            "not_before": facts.not_before,
+            "not_after": facts.not_after,
+            "fingerprint_sha256": facts.fingerprint_sha256,
+            "spki_sha256": facts.spki_sha256,
+            "sans": [name.value for name in facts.names],
+            "pem_chain": x509.chain_pem([issued.cert_der, *issued.chain]),
+            "csr_pem": work.order.csr_pem,
+            "key_algorithm": facts.key.algorithm,
+            "key_size": facts.key.size,
+        },
+    )
+    return version_id
+
+
+async def _failed(on: Platform, job_id: str, error: CertctlError) -> None:
+    actor: Actor = system("issuance")
+    async with on.db.transaction() as tx:
+        found = await job_rows.lock(tx, job_id, within=EVERYTHING)
+        if found["status"] == "Running":
+            await jobs.fail(
+                on,
+                tx,
+                actor,
+                found=found,
+                error=error.message,
+                retryable=jobs.is_retryable(error),
+            )

@@ -1,0 +1,43 @@
+"""What a use case may touch, built once by `boot` and complete when it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from certctl.pki.keys import Signer
+from certctl.pki.sealing import DataKey, Place
+from certctl.store.db import Database
+from certctl.store.queue import Queue
+from certctl.store.signals import Signals
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The settings that use cases depend on."""
+
+    public_url: str
+    server_names: tuple[str, ...]
+    job_lease: timedelta
+    job_awaiting_csr_timeout: timedelta
+    job_retention: timedelta
+    crl_validity: timedelta
+    ocsp_validity: timedelta
+    responder_validity: timedelta
+    responder_grace: timedelta
+    server_certificate_validity: timedelta
+
+
+@dataclass(frozen=True)
+class Platform:
+    """`signer` opens the private key that is sealed at a place."""
+
+    db: Database
+    queue: Queue
+    signals: Signals
+    clock: Callable[[], datetime]
+    random: Callable[[], float]
+    data_key: DataKey
+    signer: Callable[[Place, bytes], Signer]
+    terms: Terms

@@ -1,0 +1,204 @@
+"""Revocation status for relying parties: OCSP answers and CRLs of our own CAs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from certctl.connectors.issuers.local import Authority
+from certctl.domain.errors import NotFound, Unavailable
+from certctl.domain.revocation import CODES, Reason
+from certctl.pki import crl, lint, ocsp, x509
+from certctl.pki.serials import serial_number, serial_text
+from certctl.services import authority
+from certctl.services.authority import Held
+from certctl.services.platform import Platform
+from certctl.store import authorities
+from certctl.store.db import Row
+
+LOOK_AGAIN: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A DER response and, where it may be cached, its times."""
+
+    der: bytes
+    this_update: datetime | None = None
+    next_update: datetime | None = None
+
+
+@dataclass
+class _Known:
+    """A CA that we answer for, with its responder; looked up again after a while."""
+
+    authority_id: str
+    cert_der: bytes
+    responder: Held
+    until: datetime
+
+
+@dataclass
+class Responder:
+    """Answers OCSP requests. What a serial's status is, the database says for each request."""
+
+    platform: Platform
+    _known: dict[str, _Known] = field(default_factory=dict)
+
+    async def answer(self, issuer_or_ca: str, request_der: bytes) -> Answer:
+        """The response to a DER request (RFC 6960).
+
+        Raises:
+            NotFound: when no CA of ours has that id. MalformedRequest: for bytes that are no
+            request.
+        """
+        request = ocsp.read(request_der)
+        known = await self._ca(issuer_or_ca)
+        if not all(ocsp.matches(each, known.cert_der) for each in request.cert_ids):
+            return Answer(ocsp.error_response("unauthorized"))
+        return await self._signed(known, request.cert_ids, nonce=request.nonce)
+
+    async def answer_serial(self, issuer_or_ca: str, serial: str) -> Answer:
+        """The response for a serial in hex. Raises NotFound, or Invalid for other text."""
+        known = await self._ca(issuer_or_ca)
+        cert_id = ocsp.cert_id(known.cert_der, serial_number(serial))
+        return await self._signed(known, (cert_id,), nonce=None)
+
+    async def _ca(self, issuer_or_ca: str) -> _Known:
+        now = self.platform.clock()
+        known = self._known.get(issuer_or_ca)
+        if known is None or known.until <= now:
+            known = await self._look_up(issuer_or_ca, now)
+            if len(self._known) > 1000:
+                self._known.clear()
+            self._known[issuer_or_ca] = known
+        return known
+
+    async def _look_up(self, issuer_or_ca: str, now: datetime) -> _Known:
+        async with self.platform.db.read() as session:
+            row = await authorities.resolve(session, issuer_or_ca)
+        if row is None or row["cert_der"] is None:
+            raise NotFound(f"{issuer_or_ca} is neither an issuer nor a CA of this server")
+        held = await responder(self.platform, row["id"])
+        return _Known(row["id"], bytes(row["cert_der"]), held, now + LOOK_AGAIN)
+
+    async def _signed(
+        self, known: _Known, cert_ids: Sequence[ocsp.CertId], *, nonce: bytes | None
+    ) -> Answer:
+        serials = [serial_text(each.serial) for each in cert_ids]
+        async with self.platform.db.read() as session:
+            states = await authorities.serial_states(session, known.authority_id, serials)
+        this_update = self.platform.clock().replace(microsecond=0)
+        next_update = this_update + self.platform.terms.ocsp_validity
+        singles = [
+            _single(each, states.get(serial), this_update, next_update=next_update)
+            for each, serial in zip(cert_ids, serials, strict=True)
+        ]
+        der = ocsp.build(
+            singles,
+            responder_der=known.responder.cert_der,
+            signer=known.responder.signer,
+            produced_at=this_update,
+            nonce=nonce,
+            shape=(known.authority_id, tuple(single.status for single in singles)),
+        )
+        return Answer(der, this_update, next_update if nonce is None else None)
+
+
+def _single(
+    cert_id: ocsp.CertId, row: Row | None, this_update: datetime, *, next_update: datetime
+) -> ocsp.SingleStatus:
+    revoked = row is not None and row["revoked_at"] is not None
+    return ocsp.SingleStatus(
+        cert_id,
+        "unknown" if row is None else "revoked" if revoked else "good",
+        row["revoked_at"] if row is not None and revoked else None,
+        CODES[Reason(row["reason"])] if row is not None and revoked else None,
+        this_update,
+        next_update,
+    )
+
+
+async def responder(on: Platform, authority_id: str) -> Held:
+    """The delegated responder of a CA, replaced in good time before its end."""
+    return await authority.service_certificate(
+        on, authority_id, "ocsp_responder", grace=on.terms.responder_grace
+    )
+
+
+async def crl_of(on: Platform, issuer_or_ca: str) -> Answer:
+    """The present CRL of a CA; a new one when the last is stale or about to end.
+
+    Raises:
+        NotFound: when no CA of ours has that id.
+    """
+    async with on.db.read() as session:
+        row = await authorities.resolve(session, issuer_or_ca)
+        if row is None or row["cert_der"] is None:
+            raise NotFound(f"{issuer_or_ca} is neither an issuer nor a CA of this server")
+        kept = await authorities.crl(session, row["id"])
+    if kept is None or _is_worn(on, kept):
+        kept = await refresh_crl(on, row["id"])
+    return Answer(bytes(kept["der"]), kept["this_update"], kept["next_update"])
+
+
+def _is_worn(on: Platform, kept: Row) -> bool:
+    return bool(kept["stale"]) or kept["next_update"] - on.clock() < on.terms.crl_validity / 4
+
+
+async def refresh_crl(on: Platform, authority_id: str) -> Row:
+    """Build, sign and store the next CRL of a CA: number, DER and times."""
+    async with on.db.transaction() as tx:
+        ca = await authority.open_authority(on, tx, await authorities.get(tx, authority_id))
+        reserved = await authorities.reserve_crl(tx, authority_id)
+        this_update = on.clock().replace(microsecond=0)
+        # An entry appears on one CRL beyond its certificate's expiry (RFC 5280 §3.3).
+        since = reserved["this_update"] or this_update
+        entries = await authorities.revoked_entries(tx, authority_id, since)
+    made: Row = {
+        "number": reserved["number"],
+        "this_update": this_update,
+        "next_update": this_update + on.terms.crl_validity,
+    }
+    made["der"] = await asyncio.to_thread(_build_crl, ca, entries, made)
+    async with on.db.transaction() as tx:
+        await authorities.put_crl(tx, authority_id, covers=reserved["changes"], **made)
+    return made
+
+
+def _build_crl(ca: Authority, entries: list[Row], made: Row) -> bytes:
+    if ca.cert_der is None:
+        raise Unavailable(f"CA {ca.id} has no certificate yet")
+    tbs = crl.draft_crl(
+        ca.cert_der,
+        number=made["number"],
+        this_update=made["this_update"],
+        next_update=made["next_update"],
+        entries=[
+            crl.RevokedEntry(
+                serial_number(row["serial_number"]),
+                row["revoked_at"],
+                CODES[Reason(row["reason"])],
+            )
+            for row in entries
+        ],
+        issuer_public_key=ca.signer.public_key,
+    )
+    linted = lint.check_crl(tbs, ca.signer.public_key, shape=(ca.id, bool(entries)))
+    return x509.sign(linted, ca.signer)
+
+
+async def keep_fresh(on: Platform) -> int:
+    """Renew CRLs and responder certificates ahead of their end; how many CRLs were made."""
+    async with on.db.read() as session:
+        rows = await authorities.all_active(session)
+        soon = on.clock() + on.terms.crl_validity / 4
+        worn = await authorities.crls_to_refresh(session, soon)
+    for row in rows:
+        await responder(on, row["id"])
+    for authority_id in worn:
+        await refresh_crl(on, authority_id)
+    return len(worn)

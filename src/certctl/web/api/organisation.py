@@ -1,0 +1,171 @@
+"""Teams, owners, profiles and renewal policies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from certctl.services import plain
+from certctl.web.api.common import Created, Id, In, NameText, Out, checked_email
+from certctl.web.api.crud import crud
+
+Email = Annotated[str, Field(max_length=255), AfterValidator(checked_email)]
+Description = Annotated[str, Field(max_length=2000)]
+
+
+class NewTeam(In):
+    id: Id | None = None
+    name: NameText
+    description: Description = ""
+
+
+class TeamChange(In):
+    name: NameText | None = None
+    description: Description | None = None
+
+
+class Team(Out):
+    id: str
+    name: str
+    description: str
+    created_at: Created
+    updated_at: Created
+
+
+class NewOwner(In):
+    id: Id | None = None
+    name: NameText
+    email: Email = ""
+    team_id: Id | None = None
+
+
+class OwnerChange(In):
+    name: NameText | None = None
+    email: Email | None = None
+    team_id: Id | None = None
+
+
+class Owner(Out):
+    id: str
+    name: str
+    email: str
+    team_id: str | None
+    created_at: Created
+    updated_at: Created
+
+
+Threshold = Annotated[int, Field(ge=0, le=365)]
+WindowDays = Annotated[int, Field(ge=1, le=365)]
+Retries = Annotated[int, Field(ge=0, le=10)]
+RetryInterval = Annotated[int, Field(ge=60, le=86400)]
+Thresholds = Annotated[list[Threshold], Field(max_length=20)]
+
+
+class NewRenewalPolicy(In):
+    id: Id | None = None
+    name: NameText
+    renewal_window_days: WindowDays = 30
+    auto_renew: bool = True
+    max_retries: Retries = 3
+    retry_interval_seconds: RetryInterval = 3600
+    alert_thresholds_days: Thresholds = [30, 14, 7, 0]
+
+
+class RenewalPolicyChange(In):
+    name: NameText | None = None
+    renewal_window_days: WindowDays | None = None
+    auto_renew: bool | None = None
+    max_retries: Retries | None = None
+    retry_interval_seconds: RetryInterval | None = None
+    alert_thresholds_days: Thresholds | None = None
+
+
+class RenewalPolicy(Out):
+    id: str
+    name: str
+    renewal_window_days: int
+    auto_renew: bool
+    max_retries: int
+    retry_interval_seconds: int
+    alert_thresholds_days: list[int]
+    created_at: Created
+    updated_at: Created
+
+
+Eku = Literal["serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping"]
+
+
+class KeyAlgorithmRule(In):
+    algorithm: Literal["ECDSA", "RSA", "Ed25519"]
+    min_size: Annotated[int, Field(ge=0, le=8192)] = 0
+
+
+KeyRules = Annotated[list[KeyAlgorithmRule], Field(min_length=1, max_length=10)]
+Lifetime = Annotated[int, Field(ge=3600, le=397 * 86400)]
+Ekus = Annotated[list[Eku], Field(min_length=1, max_length=5)]
+Patterns = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=50)]
+EC_OR_RSA = [
+    KeyAlgorithmRule(algorithm="ECDSA", min_size=256),
+    KeyAlgorithmRule(algorithm="RSA", min_size=2048),
+]
+
+
+class NewProfile(In):
+    id: Id | None = None
+    name: NameText
+    description: Description = ""
+    allowed_key_algorithms: KeyRules = EC_OR_RSA
+    max_ttl_seconds: Lifetime = 90 * 86400
+    allowed_ekus: Ekus = ["serverAuth"]
+    required_san_patterns: Patterns = []
+    must_staple: bool = False
+    allow_single_labels: bool = False
+    enabled: bool = True
+
+
+class ProfileChange(In):
+    name: NameText | None = None
+    description: Description | None = None
+    allowed_key_algorithms: KeyRules | None = None
+    max_ttl_seconds: Lifetime | None = None
+    allowed_ekus: Ekus | None = None
+    required_san_patterns: Patterns | None = None
+    must_staple: bool | None = None
+    allow_single_labels: bool | None = None
+    enabled: bool | None = None
+
+
+class Profile(Out):
+    id: str
+    name: str
+    description: str
+    version: int
+    allowed_key_algorithms: list[KeyAlgorithmRule]
+    max_ttl_seconds: int
+    allowed_ekus: list[str]
+    required_san_patterns: list[str]
+    must_staple: bool
+    allow_single_labels: bool
+    enabled: bool
+    created_at: Created
+    updated_at: Created
+
+
+teams = crud("/teams", plain.TEAMS, create=NewTeam, update=TeamChange, shown=Team)
+owners = crud(
+    "/owners",
+    plain.OWNERS,
+    create=NewOwner,
+    update=OwnerChange,
+    shown=Owner,
+    clearable=frozenset({"team_id"}),
+)
+renewal_policies = crud(
+    "/renewal-policies",
+    plain.RENEWAL_POLICIES,
+    create=NewRenewalPolicy,
+    update=RenewalPolicyChange,
+    shown=RenewalPolicy,
+)
+profiles = crud("/profiles", plain.PROFILES, create=NewProfile, update=ProfileChange, shown=Profile)

@@ -1,0 +1,322 @@
+"""Routes of the management API: every one names the permission it needs.
+
+There is no other way to add a route to this app, and no way to add one without `needs`. Deny is
+the default: an unknown path answers 401 to a stranger, 404 to a signed-in caller.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from certctl import __version__
+from certctl.domain.access import ANY_ACTOR, Actor, AnyActor, Needs, Permission
+from certctl.domain.errors import CertctlError, Invalid, NotAllowed, TooLarge, Unauthenticated
+from certctl.services.access import with_request
+from certctl.services.platform import Platform
+from certctl.web import problems
+
+__all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "management_api"]
+
+PREFIX: Final = "/api/v1"
+ALWAYS: Final = (401, 403, 429, 500, 503)
+
+
+@dataclass(frozen=True)
+class CallFacts:
+    """What a handler knows of its request besides the parameters it declares."""
+
+    on: Platform
+    actor: Actor
+    if_match: str | None
+    idempotency_key: str | None
+
+
+def _call(request: Request) -> CallFacts:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= 255:
+        raise Invalid("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+    facts: CallFacts = CallFacts(
+        request.app.state.platform,
+        request.state.actor,
+        request.headers.get("if-match"),
+        key,
+    )
+    return facts
+
+
+Call = Annotated[CallFacts, Depends(_call)]
+Handler = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True)
+class Created:
+    """A body that goes out with an ETag, so that a later PUT can name the version it changes."""
+
+    body: Any
+    etag: str
+
+
+@dataclass(frozen=True)
+class Route:
+    """One row of the management API; `errors` are those beyond the ones any route may answer."""
+
+    method: str
+    path: str
+    needs: Needs
+    handler: Handler
+    status: int
+    answer: Any
+    errors: tuple[int, ...]
+
+
+class Resource:
+    """The routes of one resource, in the order they are declared."""
+
+    def __init__(self, prefix: str, *, tag: str) -> None:
+        self.prefix = prefix
+        self.tag = tag
+        self.routes: list[Route] = []
+
+    def get(
+        self, path: str = "", *, needs: Needs, answer: Any, errors: tuple[int, ...] = (404,)
+    ) -> Callable[[Handler], Handler]:
+        return self._add("GET", path, needs, status=200, answer=answer, errors=(400, *errors))
+
+    def post(
+        self,
+        path: str = "",
+        *,
+        needs: Needs,
+        answer: Any,
+        status: int = 201,
+        errors: tuple[int, ...] = (409,),
+    ) -> Callable[[Handler], Handler]:
+        return self._add(
+            "POST", path, needs, status=status, answer=answer, errors=(400, 413, *errors)
+        )
+
+    def put(
+        self, path: str, *, needs: Needs, answer: Any, errors: tuple[int, ...] = (404, 409, 412)
+    ) -> Callable[[Handler], Handler]:
+        return self._add("PUT", path, needs, status=200, answer=answer, errors=(400, 413, *errors))
+
+    def delete(
+        self, path: str, *, needs: Needs, answer: Any = None, errors: tuple[int, ...] = (404, 409)
+    ) -> Callable[[Handler], Handler]:
+        status = 204 if answer is None else 200
+        return self._add("DELETE", path, needs, status=status, answer=answer, errors=errors)
+
+    def _add(
+        self,
+        method: str,
+        path: str,
+        needs: Needs,
+        *,
+        status: int,
+        answer: Any,
+        errors: tuple[int, ...],
+    ) -> Callable[[Handler], Handler]:
+        if not isinstance(needs, Permission | AnyActor):
+            raise TypeError(f"{method} {path}: needs must be a Permission or ANY_ACTOR")
+
+        def register(handler: Handler) -> Handler:
+            row = Route(method, self.prefix + path, needs, handler, status, answer, errors)
+            self.routes.append(row)
+            return handler
+
+        return register
+
+
+def management_api(
+    resources: Iterable[Resource],
+    platform: Platform,
+    authenticate: Callable[[str], Awaitable[Actor | None]],
+    *,
+    limiter: Callable[[str], None],
+    strangers: Callable[[str | None], None],
+    max_body: int,
+) -> Gate:
+    """One ASGI app whose only routes are the gated ones.
+
+    `authenticate` turns a bearer secret into an actor; `limiter` takes the actor's name, and
+    `strangers` the address of whoever could not be authenticated: both raise TooMany. Bodies
+    over `max_body` bytes are refused before they are read whole.
+    """
+    api = described(resources)
+    api.state.platform = platform
+    _errors(api)
+    return Gate(api, authenticate, limiter, strangers=strangers, max_body=max_body)
+
+
+def described(resources: Iterable[Resource]) -> FastAPI:
+    """The routes as FastAPI knows them, for the app and for the OpenAPI document."""
+    api = FastAPI(
+        title="certctl",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for resource in resources:
+        for row in resource.routes:
+            _mount(api, resource.tag, row)
+    return api
+
+
+def _mount(api: FastAPI, tag: str, row: Route) -> None:
+    def allowed(request: Request) -> None:
+        actor: Actor = request.state.actor
+        if not actor.may(row.needs):
+            raise NotAllowed(f"this needs the permission {row.needs}")
+
+    api.add_api_route(
+        PREFIX + row.path,
+        _encoded(row),
+        methods=[row.method],
+        status_code=row.status,
+        response_model=row.answer,
+        responses=problems.documented(*ALWAYS, *row.errors),
+        dependencies=[Depends(allowed)],
+        tags=[tag],
+        name=row.handler.__name__,
+        operation_id=f"{row.handler.__module__.rsplit('.')[-1]}_{row.handler.__name__}",
+        openapi_extra={"x-permission": str(row.needs)},
+    )
+
+
+def _encoded(row: Route) -> Handler:
+    """The handler, its answer encoded without a detour through models: the store's rows have the
+    documented fields already, which the contract tests compare."""
+
+    @wraps(row.handler)
+    async def endpoint(**parameters: Any) -> Response:
+        answer = await row.handler(**parameters)
+        if isinstance(answer, Response):
+            return answer
+        headers = {}
+        if isinstance(answer, Created):
+            headers["ETag"] = answer.etag
+            answer = answer.body
+        if row.status == 204:
+            return Response(status_code=204, headers=headers)
+        body = msgspec.json.encode(answer, enc_hook=_plain)
+        return Response(body, row.status, headers=headers, media_type="application/json")
+
+    # FastAPI reads the parameters from here.
+    endpoint.__signature__ = inspect.signature(row.handler, eval_str=True)  # type: ignore[attr-defined]
+    return endpoint
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)
+
+
+def _errors(api: FastAPI) -> None:
+    @api.exception_handler(CertctlError)
+    async def ours(request: Request, error: CertctlError) -> Response:
+        return problems.response(error, request.state.request_id)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return problems.response(_first(error), request.state.request_id)
+
+    @api.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        word = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
+        return problems.problem(
+            error.status_code,
+            word,
+            str(error.detail),
+            request_id=request.state.request_id,
+            headers=dict(error.headers or {}),
+        )
+
+
+def _first(error: RequestValidationError) -> Invalid:
+    """The first thing to mend, named as the client wrote it."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"] if part not in {"body", "query", "path"}]
+    if first["type"] == "json_invalid":
+        return Invalid("the body is not valid JSON", field="body")
+    field = ".".join(place) or "body"
+    return Invalid(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field)
+
+
+class Gate:
+    """Who is calling is settled before any route is looked at."""
+
+    def __init__(
+        self,
+        api: FastAPI,
+        authenticate: Callable[[str], Awaitable[Actor | None]],
+        limiter: Callable[[str], None],
+        *,
+        strangers: Callable[[str | None], None],
+        max_body: int,
+    ) -> None:
+        self.api = api
+        self._authenticate = authenticate
+        self._limiter = limiter
+        self._strangers = strangers
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            request.state.actor = await self._actor(request)
+            bounded = _bounded(request, receive, self._max_body)
+        except CertctlError as error:
+            await problems.response(error, request.state.request_id)(scope, receive, send)
+            return
+        await self.api(scope, bounded, send)
+
+    async def _actor(self, request: Request) -> Actor:
+        address = request.client.host if request.client else None
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            self._strangers(address)
+            raise Unauthenticated("send Authorization: Bearer with an API key")
+        actor = await self._authenticate(secret.strip())
+        if actor is None:
+            self._strangers(address)
+            raise Unauthenticated("the API key is unknown, expired or revoked")
+        self._limiter(actor.id)
+        return with_request(actor, address=address, request_id=request.state.request_id)
+
+
+def _bounded(request: Request, receive: Receive, most: int) -> Receive:
+    """`receive`, which refuses to pass on more than `most` bytes of body."""
+    length = request.headers.get("content-length", "")
+    too_large = TooLarge(f"the body is larger than {most} bytes (CERTCTL_MAX_BODY_SIZE)")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    seen = 0
+
+    async def bounded() -> Any:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > most:
+            raise too_large
+        return message
+
+    return bounded

@@ -1,0 +1,133 @@
+"""The OpenAPI document: the gated routes as FastAPI sees them, and the public faces."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
+BINARY: Final = {"type": "string", "format": "binary"}
+
+
+def document(api: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1. Validation failures are 400 with the one envelope, never 422."""
+    spec = api.openapi()
+    for path in spec["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            operation["security"] = [{"bearer": []}]
+    schemas = spec["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    spec["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+    spec["paths"] |= _public()
+    spec["info"]["description"] = "Certificate lifecycle: issue, renew, deploy, verify, revoke."
+    spec["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+    spec["paths"] = dict(sorted(spec["paths"].items()))
+    return spec
+
+
+def _public() -> dict[str, Any]:
+    json = "application/json"
+    issuer = _path("id", "An issuer's id or a CA's id")
+    return {
+        "/health": {"get": _open("getHealth", "The process is alive", {200: (json, _object())})},
+        "/ready": {
+            "get": _open(
+                "getReady",
+                "Database, migrations, worker and signer are fit to serve",
+                {200: (json, _object()), 503: (json, _object())},
+            )
+        },
+        "/api/v1/version": {"get": _open("getVersion", "What runs", {200: (json, _object())})},
+        "/api/v1/auth/info": {
+            "get": _open("getAuthInfo", "How to sign in", {200: (json, _object())})
+        },
+        "/api/v1/ca": {
+            "get": _open(
+                "getTrustAnchor", "The root CA, PEM", {200: ("application/x-pem-file", BINARY)}
+            )
+        },
+        "/api/v1/agents/enrol": {
+            "post": {
+                **_open(
+                    "enrolAgent",
+                    "A one-time token for a credential",
+                    {201: (json, _object())} | dict.fromkeys((400, 401, 409), (json, PROBLEM)),
+                ),
+                "requestBody": {"content": {json: {"schema": _object()}}, "required": True},
+            }
+        },
+        "/.well-known/pki/ocsp/{id}": {
+            "post": {
+                **_open("ocspPost", "OCSP (RFC 6960)", _ocsp()),
+                "parameters": [issuer],
+                "requestBody": {
+                    "content": {"application/ocsp-request": {"schema": BINARY}},
+                    "required": True,
+                },
+            }
+        },
+        "/.well-known/pki/ocsp/{id}/{request}": {
+            "get": {
+                **_open("ocspGet", "OCSP by base64 request or hex serial", _ocsp()),
+                "parameters": [issuer, _path("request", "base64 of a request, or a hex serial")],
+            }
+        },
+        "/.well-known/pki/crl/{id}": {
+            "get": {
+                **_open("crl", "The CRL, DER", _file("application/pkix-crl")),
+                "parameters": [issuer],
+            }
+        },
+        "/.well-known/pki/ca/{name}": {
+            "get": {
+                **_open("caCertificate", "A CA's certificate, DER", _file("application/pkix-cert")),
+                "parameters": [_path("name", "The CA's id and .cer")],
+            }
+        },
+    }
+
+
+def _ocsp() -> dict[int, tuple[str, Any]]:
+    return {200: ("application/ocsp-response", BINARY), 415: ("text/plain", _text())} | _refusals()
+
+
+def _file(media_type: str) -> dict[int, tuple[str, Any]]:
+    return {200: (media_type, BINARY), 304: (media_type, BINARY)} | _refusals()
+
+
+def _refusals() -> dict[int, tuple[str, Any]]:
+    return {code: ("text/plain", _text()) for code in (400, 404, 413, 429, 503)}
+
+
+def _open(name: str, summary: str, answers: dict[int, tuple[str, Any]]) -> dict[str, Any]:
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["public"],
+        "security": [],
+        "responses": {
+            str(code): {"description": summary, "content": {kind: {"schema": schema}}}
+            for code, (kind, schema) in answers.items()
+        },
+    }
+
+
+def _path(name: str, text: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": text,
+        "schema": {"type": "string"},
+    }
+
+
+def _object() -> dict[str, Any]:
+    return {"type": "object"}
+
+
+def _text() -> dict[str, Any]:
+    return {"type": "string"}

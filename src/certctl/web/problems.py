@@ -1,0 +1,92 @@
+"""How each error is told over HTTP: one row each, one envelope."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from certctl.domain.errors import (
+    CertctlError,
+    Conflict,
+    Gone,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    Refused,
+    Stale,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    Unsafe,
+)
+
+STATUS: Final[dict[type[CertctlError], tuple[int, str]]] = {
+    Invalid: (400, "invalid"),
+    Unauthenticated: (401, "unauthenticated"),
+    NotAllowed: (403, "not_allowed"),
+    NotFound: (404, "not_found"),
+    Conflict: (409, "conflict"),
+    Gone: (410, "gone"),
+    Stale: (412, "stale"),
+    TooLarge: (413, "too_large"),
+    TooMany: (429, "too_many_requests"),
+    Unsafe: (500, "internal"),
+    Refused: (502, "refused_upstream"),
+    Unavailable: (503, "unavailable"),
+}
+INTERNAL: Final = (500, "internal")
+RETRY_AFTER: Final = 1
+
+
+class Problem(BaseModel):
+    """The body of every refusal: `error` for programs, `message` for people, `field` to mend."""
+
+    error: str = Field(description="A word that stays the same between versions")
+    message: str = Field(description="What is wrong and how to mend it")
+    field: str | None = Field(None, description="The part of the request to mend")
+    request_id: str
+
+
+def row_for(error: CertctlError) -> tuple[int, str]:
+    """The status and word of the narrowest class that has a row."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def response(error: CertctlError, request_id: str) -> Response:
+    status, word = row_for(error)
+    headers = {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = str(RETRY_AFTER)
+    elif isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = 'Bearer realm="certctl"'
+    message = "internal error" if isinstance(error, Unsafe) else error.message
+    field = getattr(error, "field", None)
+    return problem(status, word, message, request_id=request_id, field=field, headers=headers)
+
+
+def problem(
+    status: int,
+    word: str,
+    message: str,
+    *,
+    request_id: str,
+    field: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    body: dict[str, Any] = {"error": word, "message": message, "request_id": request_id}
+    if field is not None:
+        body["field"] = field
+    return Response(
+        msgspec.json.encode(body), status, headers=headers, media_type="application/json"
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an OpenAPI operation."""
+    return {status: {"model": Problem} for status in sorted(statuses)}

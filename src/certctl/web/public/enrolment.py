@@ -1,0 +1,62 @@
+"""First contact: the trust anchor to pin, and the exchange of a one-time token for a credential."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from certctl import wire
+from certctl.domain.errors import Invalid
+from certctl.pki import x509
+from certctl.services import authority, fleet
+from certctl.services.platform import Platform
+from certctl.web import problems
+from certctl.web.public.router import Declared, PublicRouter, body_of
+
+FACE: Final = Declared(
+    paths=("/api/v1/ca", "/api/v1/agents/enrol"),
+    authentication="(public; enrol: one-time token)",
+    errors="json",
+    routes=(("GET", "/api/v1/ca"), ("POST", "/api/v1/agents/enrol")),
+)
+MOST: Final = 16_384
+
+
+def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
+    async def trust_anchor(request: Request) -> Response:
+        anchor = await authority.trust_anchor(platform, issuer_id)
+        return Response(x509.pem(anchor), media_type="application/x-pem-file")
+
+    async def enrol(request: Request) -> Response:
+        enrolment = _parsed(await body_of(request, MOST))
+        address = request.client.host if request.client else None
+        enrolled = await fleet.enrol(platform, enrolment, address=address)
+        return Response(
+            msgspec.json.encode(enrolled.model_dump()),
+            201,
+            headers={"Cache-Control": "no-store"},
+            media_type="application/json",
+        )
+
+    return PublicRouter(
+        [
+            Route("/api/v1/ca", trust_anchor, methods=["GET"]),
+            Route("/api/v1/agents/enrol", enrol, methods=["POST"]),
+        ],
+        tell=problems.response,
+    )
+
+
+def _parsed(body: bytes) -> wire.Enrolment:
+    try:
+        return wire.Enrolment.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "body"
+        raise Invalid(f"{field}: {first['msg']}", field=field) from None

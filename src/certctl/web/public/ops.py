@@ -1,0 +1,75 @@
+"""Probes, and what a client may know before it signs in: health, ready, version, auth/info."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from certctl import __version__
+from certctl.web import problems
+from certctl.web.public.router import Declared, PublicRouter
+
+FACE: Final = Declared(
+    paths=("/health", "/ready", "/api/v1/version", "/api/v1/auth/info"),
+    authentication="(public)",
+    errors="json",
+    routes=(
+        ("GET", "/health"),
+        ("GET", "/ready"),
+        ("GET", "/api/v1/version"),
+        ("GET", "/api/v1/auth/info"),
+    ),
+)
+Readiness = Callable[[], Awaitable[dict[str, str]]]
+
+
+def ops_app(readiness: Readiness) -> ASGIApp:
+    """`readiness` names each part and says `ok` or what is wrong with it."""
+
+    async def health(request: Request) -> Response:
+        return _json({"status": "healthy"})
+
+    async def ready(request: Request) -> Response:
+        parts = await readiness()
+        fine = all(state == "ok" for state in parts.values())
+        body = {"status": "ready" if fine else "not_ready", **parts}
+        return _json(body, 200 if fine else 503)
+
+    async def version(request: Request) -> Response:
+        return _json(
+            {
+                "version": __version__,
+                "commit": "",
+                "modified": False,
+                "build_time": "",
+                "go_version": "",
+            }
+        )
+
+    async def auth_info(request: Request) -> Response:
+        return _json({"auth_type": "api-key", "required": True})
+
+    return PublicRouter(
+        [
+            Route("/health", health, methods=["GET"]),
+            Route("/ready", ready, methods=["GET"]),
+            Route("/api/v1/version", version, methods=["GET"]),
+            Route("/api/v1/auth/info", auth_info, methods=["GET"]),
+        ],
+        tell=problems.response,
+    )
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(body),
+        status,
+        headers={"Cache-Control": "no-store"},
+        media_type="application/json",
+    )

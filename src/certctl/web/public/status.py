@@ -1,0 +1,136 @@
+"""OCSP, CRLs and CA certificates: anonymous by RFC, over plain http and over HTTPS."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from datetime import datetime
+from email.utils import format_datetime
+from hashlib import sha256
+from typing import Final
+from urllib.parse import unquote
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from certctl.domain.errors import CertctlError, Invalid, NotFound, TooLarge, TooMany, Unavailable
+from certctl.pki import ocsp
+from certctl.services import authority, status
+from certctl.services.platform import Platform
+from certctl.web import problems
+from certctl.web.public.router import Declared, PublicRouter, body_of
+
+FACE: Final = Declared(
+    paths=("/.well-known/pki/",),
+    authentication="(public)",
+    errors="OCSP or plain text",
+    routes=(
+        ("POST", "/.well-known/pki/ocsp/{id}"),
+        ("GET", "/.well-known/pki/ocsp/{id}/{request}"),
+        ("GET", "/.well-known/pki/crl/{id}"),
+        ("GET", "/.well-known/pki/ca/{name}"),
+    ),
+)
+MOST: Final = 65_536
+OCSP_TYPE: Final = "application/ocsp-response"
+HEX: Final = re.compile(r"[0-9A-Fa-f:]{1,60}")
+
+
+def status_app(platform: Platform) -> ASGIApp:
+    responder = status.Responder(platform)
+
+    async def ocsp_post(request: Request) -> Response:
+        kind = request.headers.get("content-type", "application/ocsp-request")
+        if kind.split(";")[0].strip().lower() != "application/ocsp-request":
+            return Response("send application/ocsp-request\n", 415, media_type="text/plain")
+        return await _answer(request, await body_of(request, MOST))
+
+    async def ocsp_get(request: Request) -> Response:
+        segment = request.path_params["request"]
+        if not segment.startswith("M"):
+            return _ocsp(
+                await responder.answer_serial(request.path_params["id"], _hex(segment)), request
+            )
+        try:
+            der = base64.b64decode(unquote(segment).replace(" ", "+"), validate=True)
+        except (binascii.Error, ValueError):
+            return _plain(ocsp.error_response("malformedRequest"))
+        return await _answer(request, der)
+
+    async def _answer(request: Request, der: bytes) -> Response:
+        try:
+            return _ocsp(await responder.answer(request.path_params["id"], der), request)
+        except ocsp.MalformedRequest:
+            return _plain(ocsp.error_response("malformedRequest"))
+        except Unavailable:
+            return _plain(ocsp.error_response("tryLater"))
+
+    async def crl(request: Request) -> Response:
+        answer = await status.crl_of(platform, request.path_params["id"].removesuffix(".crl"))
+        return _cached(request, answer, "application/pkix-crl")
+
+    async def ca(request: Request) -> Response:
+        name = request.path_params["name"]
+        if not name.endswith(".cer"):
+            raise NotFound("the address of a CA certificate ends in .cer")
+        der = await authority.certificate(platform, name.removesuffix(".cer"))
+        return _cached(request, status.Answer(der), "application/pkix-cert")
+
+    return PublicRouter(
+        [
+            Route("/.well-known/pki/ocsp/{id}", ocsp_post, methods=["POST"]),
+            Route("/.well-known/pki/ocsp/{id}/{request:path}", ocsp_get, methods=["GET"]),
+            Route("/.well-known/pki/crl/{id}", crl, methods=["GET"]),
+            Route("/.well-known/pki/ca/{name}", ca, methods=["GET"]),
+        ],
+        tell=_tell,
+    )
+
+
+def _hex(segment: str) -> str:
+    if not HEX.fullmatch(segment):
+        raise Invalid("the serial is hexadecimal", field="serial")
+    return segment
+
+
+def _tell(error: CertctlError, request_id: str) -> Response:
+    """In words of plain text: what fetches from here reads no JSON."""
+    code, _ = problems.row_for(error)
+    headers = {}
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(error.retry_after)
+    text = error.message if isinstance(error, Invalid | NotFound | TooLarge | TooMany) else "later"
+    return Response(f"{text}\n", code, headers=headers, media_type="text/plain")
+
+
+def _plain(der: bytes) -> Response:
+    return Response(der, headers={"Cache-Control": "no-store"}, media_type=OCSP_TYPE)
+
+
+def _ocsp(answer: status.Answer, request: Request) -> Response:
+    if answer.next_update is None:
+        return _plain(answer.der)
+    return _cached(request, answer, OCSP_TYPE)
+
+
+def _cached(request: Request, answer: status.Answer, media_type: str) -> Response:
+    """With validators and, where the content ends, the time until then (RFC 5019 §6)."""
+    tag = f'"{sha256(answer.der).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "public, max-age=3600"}
+    if answer.this_update and answer.next_update:
+        headers["Last-Modified"] = _date(answer.this_update)
+        headers["Expires"] = _date(answer.next_update)
+        seconds = int((answer.next_update - answer.this_update).total_seconds() / 2)
+        headers["Cache-Control"] = (
+            f"max-age={min(seconds, 300)}, public, no-transform, must-revalidate"
+        )
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(answer.der, headers=headers, media_type=media_type)
+
+
+def _date(moment: datetime) -> str:
+    return format_datetime(moment, usegmt=True)

@@ -1,0 +1,181 @@
+"""One embedded PostgreSQL for the whole run; a clone of a ready database for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from procrastinate.app import App
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from certctl.connectors.signers import SealedSigners
+from certctl.jobs import tasks
+from certctl.pki.sealing import DataKey
+from certctl.services import firststart
+from certctl.services.platform import Platform, Terms
+from certctl.store.db import Database
+from certctl.store.embedded import EmbeddedPostgres
+from certctl.store.queue import Queue, make_app
+from certctl.store.signals import Signals
+
+PASSPHRASE = b"a passphrase for tests, and only for tests"
+TEMPLATE = "certctl_template"
+_numbers = itertools.count()
+
+
+def terms(**changes: object) -> Terms:
+    plain = Terms(
+        public_url="http://127.0.0.1:8080",
+        server_names=("localhost", "127.0.0.1"),
+        job_lease=timedelta(minutes=5),
+        job_awaiting_csr_timeout=timedelta(hours=24),
+        job_retention=timedelta(days=90),
+        crl_validity=timedelta(days=1),
+        ocsp_validity=timedelta(hours=1),
+        responder_validity=timedelta(days=30),
+        responder_grace=timedelta(days=7),
+        server_certificate_validity=timedelta(days=30),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class World:
+    """A platform on a database of its own, with the queue that its tasks wait in."""
+
+    platform: Platform
+    queue_app: App
+    conninfo: str
+
+    async def run_tasks(self) -> None:
+        """Carry out every task that is due, and return."""
+        await self.queue_app.run_worker_async(
+            wait=False, install_signal_handlers=False, delete_jobs="successful"
+        )
+
+
+async def open_world(
+    conninfo: str,
+    data_key: DataKey,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    **changes: object,
+) -> AsyncIterator[World]:
+    """The platform as `boot` builds it; the clock and the terms may differ."""
+    db = Database(conninfo, max_size=8)
+    await db.open()
+    queue_app = make_app(conninfo, max_size=4)
+    await queue_app.open_async()
+    platform = Platform(
+        db=db,
+        queue=Queue(queue_app),
+        signals=Signals(conninfo),
+        clock=clock,
+        random=lambda: 0.5,
+        data_key=data_key,
+        signer=SealedSigners(data_key),
+        terms=terms(**changes),
+    )
+    tasks.register(queue_app, platform, renewal_interval=timedelta(hours=1))
+    try:
+        yield World(platform, queue_app, conninfo)
+    finally:
+        await queue_app.close_async()
+        await db.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The connection URL of the run's own server."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    url = server.start()
+    home = server.home
+    yield url
+    server.stop()
+    if os.geteuid() == 0 and home.is_relative_to("/var/lib/certctl"):
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def empty_template(postgres: str) -> str:
+    """The name of a migrated database without rows."""
+    import asyncio
+
+    from certctl.boot.platform import bring_up_to_date
+
+    _create(postgres, "certctl_empty", "template0")
+    asyncio.run(bring_up_to_date(make_conninfo(postgres, dbname="certctl_empty")))
+    return "certctl_empty"
+
+
+@pytest.fixture(scope="session")
+def ready_template(postgres: str, empty_template: str) -> tuple[str, DataKey]:
+    """The name of a database after its first start, and the key of its secrets."""
+    import asyncio
+
+    _create(postgres, TEMPLATE, empty_template)
+    conninfo = make_conninfo(postgres, dbname=TEMPLATE)
+
+    async def first_start() -> DataKey:
+        db = Database(conninfo, max_size=4)
+        await db.open()
+        data_key = await firststart.open_data_key(db, PASSPHRASE)
+        await db.close()
+        async for world in open_world(conninfo, data_key):
+            await firststart.defaults(world.platform)
+            await firststart.authorities(world.platform)
+        return data_key
+
+    return TEMPLATE, asyncio.run(first_start())
+
+
+def _create(server: str, name: str, template: str) -> str:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
+    return make_conninfo(server, dbname=name)
+
+
+def _drop(server: str, name: str) -> None:
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        )
+
+
+@pytest.fixture
+def empty_database(postgres: str, empty_template: str) -> Iterator[str]:
+    """The URL of a migrated database without rows, this test's own."""
+    name = f"certctl_test_{next(_numbers)}"
+    yield _create(postgres, name, empty_template)
+    _drop(postgres, name)
+
+
+@pytest.fixture
+def database(postgres: str, ready_template: tuple[str, DataKey]) -> Iterator[str]:
+    """The URL of a database after its first start, this test's own."""
+    name = f"certctl_test_{next(_numbers)}"
+    yield _create(postgres, name, ready_template[0])
+    _drop(postgres, name)
+
+
+@pytest.fixture
+async def world(database: str, ready_template: tuple[str, DataKey]) -> AsyncIterator[World]:
+    async for opened in open_world(database, ready_template[1]):
+        yield opened
+
+
+@pytest.fixture
+def repository() -> Path:
+    return Path(__file__).parent.parent
