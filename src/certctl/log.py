@@ -62,7 +62,7 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    for chatty in ("procrastinate", "httpx", "psycopg.pool", "uvicorn"):
+    for chatty in ("procrastinate", "httpx", "psycopg.pool", "uvicorn", "pkilint"):
         logging.getLogger(chatty).setLevel(max(LEVELS[level], logging.WARNING))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

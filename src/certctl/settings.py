@@ -24,7 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from certctl.domain.errors import Unsafe
+from certctl.domain.errors import Invalid, Unsafe
+from certctl.domain.names import parse_names
 
 PREFIX = "CERTCTL_"
 PLACEHOLDERS = frozenset({"change-me-in-production", "change-me-32-char-encryption-key"})
@@ -38,7 +39,10 @@ def duration(value: Any) -> Any:
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value)
     if not parts or "".join(n + u for n, u in parts) != value:
         raise ValueError("write a duration such as 30s, 5m, 24h or 7d")
-    return timedelta(seconds=sum(float(n) * UNITS[u] for n, u in parts))
+    try:
+        return timedelta(seconds=sum(float(n) * UNITS[u] for n, u in parts))
+    except OverflowError:
+        raise ValueError("is too long a time") from None
 
 
 def yes_or_no(value: Any) -> Any:
@@ -77,6 +81,8 @@ def named_keys(value: Any) -> Any:
         if len(key) < 16:
             raise ValueError(f"the key of {name} is shorter than 16 characters")
         keys.append(NamedKey(name, SecretStr(key), flag == "admin"))
+    if len({each.key.get_secret_value() for each in keys}) < len(keys):
+        raise ValueError("two entries have the same key")
     flags = {name: {k.admin for k in keys if k.name == name} for name in {k.name for k in keys}}
     for name, admin in flags.items():
         if len(admin) > 1:
@@ -153,7 +159,7 @@ class Settings(BaseModel):
     )
     job_lease: Duration = Field(
         timedelta(minutes=5),
-        ge=timedelta(seconds=10),
+        ge=timedelta(seconds=1),
         description="Time a worker or an agent has for a job before it is offered again",
     )
     job_retention: Duration = Field(
@@ -191,6 +197,17 @@ class Settings(BaseModel):
             raise ValueError("must have 32 bytes or more")
         return value
 
+    @field_validator("server_names")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        try:
+            names = parse_names(filter(None, (name.strip() for name in value.split(","))))
+        except Invalid as error:
+            raise ValueError(error.message.removeprefix("sans: ")) from None
+        if not names:
+            raise ValueError("needs one name at least")
+        return value
+
     @field_validator("pki_base_url")
     @classmethod
     def _plain_http(cls, value: str) -> str:
@@ -203,6 +220,11 @@ class Settings(BaseModel):
         if (self.server_tls_cert_path is None) != (self.server_tls_key_path is None):
             raise ValueError(
                 "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
+            )
+        if self.ocsp_responder_rotation_grace >= self.ocsp_responder_validity:
+            raise ValueError(
+                "CERTCTL_OCSP_RESPONDER_ROTATION_GRACE must be shorter than "
+                "CERTCTL_OCSP_RESPONDER_VALIDITY"
             )
         if not self.pki_base_url and self.pki_http_host in {"0.0.0.0", "::"}:  # noqa: S104
             raise ValueError(

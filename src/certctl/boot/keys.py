@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def write_private(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.new")
     partial.unlink(missing_ok=True)
     partial.touch(mode=0o600, exist_ok=False)
-    partial.write_bytes(content)
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

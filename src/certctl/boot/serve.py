@@ -8,6 +8,7 @@ import logging
 import signal
 from contextlib import AsyncExitStack, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from certctl.boot import keys, tls, work
@@ -114,14 +115,13 @@ async def first_start(built: Built) -> str:
             built.platform, issuing_id, "server", grace=timedelta(0)
         )
         await status.keep_fresh(built.platform)
-        secret = await firststart.first_admin(
+        anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
+        (settings.data_dir / "ca.pem").write_text(anchor)
+        await firststart.first_admin(
             built.platform,
+            partial(_hand_over, settings),
             environment_names_one=any(key.admin for key in settings.api_keys_named),
         )
-    anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
-    (settings.data_dir / "ca.pem").write_text(anchor)
-    if secret is not None:
-        _hand_over(settings, secret)
     return issuing_id
 
 

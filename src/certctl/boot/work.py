@@ -34,7 +34,7 @@ async def run_worker(built: Built, stop: asyncio.Event) -> None:
             name=f"certctl@{socket.gethostname()}",
             concurrency=CONCURRENCY,
             install_signal_handlers=False,
-            delete_jobs="successful",
+            delete_jobs="always",
             fetch_job_polling_interval=5.0,
             shutdown_graceful_timeout=built.settings.shutdown_grace.total_seconds(),
         )

@@ -100,6 +100,7 @@ class Scope:
 
 
 EVERYTHING: Final = Scope(everything=True)
+NOTHING: Final = Scope()
 
 
 class ActorType(StrEnum):
@@ -125,14 +126,14 @@ class Actor:
         return isinstance(needs, AnyActor) or needs in self.permissions
 
     def scope(self, needs: Permission) -> Scope:
-        """What this actor may see for `needs`.
+        """What this actor may see for `needs`; an agent sees nothing but its own routes' answers.
 
         Raises:
             NotAllowed: when the actor does not hold the permission at all.
         """
         if not self.may(needs):
             raise NotAllowed(f"this needs the permission {needs}")
-        return EVERYTHING
+        return NOTHING if self.agent_id is not None else EVERYTHING
 
     @property
     def is_admin(self) -> bool:

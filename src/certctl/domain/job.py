@@ -32,10 +32,10 @@ S = JobStatus
 
 # A received CSR makes an issuance due (AwaitingCSR → Pending); a failed attempt with tries left
 # goes back to where it was due (Running → Pending); an agent that cannot make a key fails the
-# job where it waits.
+# job where it waits; whatever waits, waits for a limited time.
 MOVES: Final[dict[JobStatus, frozenset[JobStatus]]] = {
     S.PENDING: frozenset({S.RUNNING, S.AWAITING_CSR, S.CANCELLED, S.FAILED}),
-    S.AWAITING_APPROVAL: frozenset({S.PENDING, S.AWAITING_CSR, S.CANCELLED}),
+    S.AWAITING_APPROVAL: frozenset({S.PENDING, S.AWAITING_CSR, S.FAILED, S.CANCELLED}),
     S.AWAITING_CSR: frozenset({S.PENDING, S.FAILED, S.CANCELLED}),
     S.RUNNING: frozenset({S.PENDING, S.AWAITING_CSR, S.COMPLETED, S.FAILED, S.CANCELLED}),
     S.COMPLETED: frozenset(),

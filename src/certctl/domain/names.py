@@ -61,9 +61,13 @@ def parse_name(text: str, *, field: str = "sans") -> Name:
             field=field,
         )
     try:
-        return Name(NameKind.IP, str(ipaddress.ip_address(text)))
+        address = ipaddress.ip_address(text)
     except ValueError:
         pass
+    else:
+        if "%" in text:
+            raise Invalid(f"{field}: {text!r}: an address in a name has no zone", field=field)
+        return Name(NameKind.IP, str(address))
     if "://" in text:
         return _uri(text, field)
     if "@" in text:
@@ -104,7 +108,7 @@ def dns_name(text: str, *, field: str = "sans") -> str:
 
 def _email(text: str, field: str) -> Name:
     mailbox, _, host = text.rpartition("@")
-    if not MAILBOX.fullmatch(mailbox):
+    if not MAILBOX.fullmatch(mailbox) or host.startswith("*."):
         raise Invalid(f"{field}: {text!r} is not an e-mail address", field=field)
     return Name(NameKind.EMAIL, f"{mailbox}@{dns_name(host, field=field)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
@@ -80,22 +81,36 @@ def name_violations(profile: Profile, names: tuple[Name, ...]) -> list[str]:
     return found
 
 
+# Escapes and character classes: what stands in them neither repeats nor branches.
+LITERALS: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]")
+BITS_OF_A_REPEAT: Final = 8  # a name has some 2**8 characters
+MOST_BITS: Final = 24
+
+
 def checked_pattern(pattern: str) -> str:
-    """A SAN pattern that compiles and cannot run away: no group is repeated (ReDoS).
+    """A SAN pattern that compiles and cannot run away (ReDoS).
+
+    Matching goes back to each repeat and each branch, so that their number bounds its time; no
+    group is repeated, and none of the extensions `(?…)` but `(?:` is taken.
 
     Raises:
         Invalid: naming `required_san_patterns`.
     """
     field = "required_san_patterns"
-    if len(pattern) > 256 or re.search(r"\)[*+{?]|\\[1-9]", pattern):
+    bare = LITERALS.sub("x", pattern)
+    repeats = len(re.findall(r"[*+{]", bare))
+    branches = len(re.findall(r"[?|]", bare.replace("(?:", "(")))
+    runs_away = repeats * BITS_OF_A_REPEAT + branches > MOST_BITS
+    unusual = re.search(r"\)[*+{?]|\(\?[^:]", bare) or re.search(r"\\[1-9]", pattern)
+    if len(pattern) > 256 or runs_away or unusual:
         raise Invalid(
-            f"{field}: {pattern!r}: at most 256 characters, without repeated groups or "
-            "back-references",
+            f"{field}: {pattern!r}: at most 256 characters and 24 alternatives or optional parts, "
+            "of which a repeat takes 8; no repeated groups, back-references or (?…)",
             field=field,
         )
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise Invalid(
             f"{field}: {pattern!r} is no regular expression: {error}", field=field
         ) from None

@@ -17,9 +17,10 @@ from certctl.services import jobs, renew, status
 from certctl.services.audit import Sealer
 from certctl.services.issue import run
 from certctl.services.platform import Platform
-from certctl.store.queue import REFRESH_CRL, RUN_JOB
+from certctl.store.queue import REFRESH_CRL, RUN_JOB, drop_stalled
 
 log = logging.getLogger("certctl.jobs")
+EVERY_FIVE_SECONDS: Final = "* * * * * */5"
 EVERY_MINUTE: Final = "* * * * *"
 EVERY_HOUR: Final = "7 * * * *"
 
@@ -39,15 +40,16 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     minutes = max(1, int(renewal_interval.total_seconds() // 60))
     every = f"*/{minutes} * * * *" if minutes < 60 else EVERY_HOUR
     _periodic(app, "find_due", every, lambda: renew.find_due(platform))
-    _periodic(app, "sweep", EVERY_MINUTE, lambda: jobs.sweep(platform))
+    _periodic(app, "sweep", EVERY_FIVE_SECONDS, lambda: jobs.sweep(platform))
     _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)
     _periodic(app, "keep_fresh", EVERY_MINUTE, lambda: status.keep_fresh(platform))
     _periodic(app, "prune", EVERY_HOUR, lambda: jobs.prune(platform))
+    _periodic(app, "drop_stalled", EVERY_MINUTE, lambda: drop_stalled(app))
 
 
 def _periodic(app: App, name: str, cron: str, call: Callable[[], Awaitable[int]]) -> None:
     @app.periodic(cron=cron)
-    @app.task(name=name, queueing_lock=name, lock=name)
+    @app.task(name=name, queueing_lock=name)
     async def tick(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         count = await call()
         if count:

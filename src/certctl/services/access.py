@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -90,12 +90,15 @@ def with_request(actor: Actor, *, address: str | None, request_id: str) -> Actor
     return replace(actor, address=address, request_id=request_id)
 
 
-async def make_first_admin(on: Platform) -> str | None:
-    """The first administrator's key, shown once; None when one exists already."""
+async def make_first_admin(on: Platform, hand_over: Callable[[str], None]) -> None:
+    """The first administrator's key, unless one exists already.
+
+    It is handed over before it counts: a key that nobody has seen would lock everybody out.
+    """
     secret = make_secret(API_KEY)
     async with on.db.transaction() as tx:
         if await access.any_admin_key(tx):
-            return None
+            return
         key_id = new_id("ak", tx.now)
         actor = system("first-start")
         await access.insert_api_key(
@@ -110,4 +113,4 @@ async def make_first_admin(on: Platform) -> str | None:
             name="admin",
             roles=["r-admin"],
         )
-    return secret.text
+        hand_over(secret.text)

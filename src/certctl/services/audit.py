@@ -84,10 +84,10 @@ class Sealer:
     async def tick(self) -> int:
         """Seal what is ready; the number of rows sealed."""
         async with self.platform.db.transaction() as tx:
-            newest, next_xid, oldest_xid = await events.horizon(tx)
-            ready = self._newest if oldest_xid >= self._ended_when else 0
+            newest, above, oldest = await events.horizon(tx)
+            ready = self._newest if oldest >= self._ended_when else 0
             if ready or not self._newest:
-                self._newest, self._ended_when = newest, next_xid
+                self._newest, self._ended_when = newest, above
             if not ready or not await events.lock_seals(tx):
                 return 0
             return await self._seal_up_to(tx, ready)

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
+from pydantic import ValidationError
+
 from certctl.connectors import catalog
 from certctl.connectors.issuer import Draft, Issued, Issuer, Order, Prepares, Purpose
 from certctl.connectors.issuers.local import Authority, LocalCA
-from certctl.domain.access import EVERYTHING, Actor
+from certctl.domain.access import EVERYTHING, Actor, system
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, NotFound, Unavailable
 from certctl.domain.ids import new_id
 from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
 from certctl.pki.sealing import Place
-from certctl.services import audit
+from certctl.services import audit, plain
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
 from certctl.store.db import Row, Session, Tx
@@ -76,12 +78,26 @@ async def open_issuer(on: Platform, session: Session, issuer_id: str) -> Opened:
     if not row["enabled"]:
         raise Conflict(f"issuer {issuer_id} is disabled", field="issuer_id")
     kind = catalog.issuer_class(row["type"])
-    config = kind.Config.model_validate(row["config"])
+    config = await _issuer_config(on, session, row, kind=kind)
     ca = await authorities.signing_for(session, issuer_id)
     if ca is None:
         raise Conflict(f"issuer {issuer_id} has no active CA", field="issuer_id")
     authority = await open_authority(on, session, ca)
     return Opened(kind(authority), config, ca["id"], authority.cert_der)
+
+
+async def _issuer_config(on: Platform, session: Session, row: Row, *, kind: Any) -> Any:
+    """The whole configuration, secrets included. Raises Conflict when it does not parse."""
+    try:
+        return kind.Config.model_validate(
+            await plain.whole_config(on, session, plain.ISSUERS, row["id"])
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Conflict(
+            f"issuer {row['id']} is configured wrongly: {place}: {first['msg']}", field="issuer_id"
+        ) from None
 
 
 async def record_intent(
@@ -103,9 +119,21 @@ async def record_intent(
 async def intended(
     on: Platform, ca: Prepares, authority_id: str, *, order: Order, job_id: str
 ) -> Draft:
-    """The draft that an interrupted run for `job_id` left, or a new one, committed."""
-    async with on.db.read() as session:
-        found = await authorities.open_intent(session, job_id)
+    """The draft that an interrupted run for `job_id` left, or a new one, committed.
+
+    What was drafted for another CA, which has been replaced since, is closed.
+    """
+    async with on.db.transaction() as tx:
+        found = await authorities.open_intent(tx, job_id)
+        if found is not None and found["authority_id"] != authority_id:
+            await authorities.settle_intent(
+                tx,
+                found["authority_id"],
+                found["serial_number"],
+                state="closed",
+                note="CA replaced",
+            )
+            found = None
     if found is not None:
         return Draft(found["serial_number"], bytes(found["tbs_der"]), found["not_after"])
     draft = await ca.prepare(order)
@@ -287,6 +315,16 @@ async def _store_service_certificate(
     async with on.db.transaction() as tx:
         await authorities.settle_intent(tx, authority_id, draft.serial, state="issued")
         await authorities.insert_service_certificate(tx, row)
+        await audit.record(
+            tx,
+            system("own-certificates"),
+            "service_certificate_issued",
+            on=("service_certificate", row_id),
+            purpose=purpose,
+            ca_id=authority_id,
+            serial_number=draft.serial,
+            not_after=facts.not_after,
+        )
     return row
 
 

@@ -15,7 +15,7 @@ from certctl.domain.names import parse_name, parse_names
 from certctl.services import audit, issue, renew
 from certctl.services.plain import check_match
 from certctl.services.platform import Platform
-from certctl.store import certificates, jobs, rows, versions
+from certctl.store import authorities, certificates, jobs, rows, versions
 from certctl.store.db import Row, Tx
 
 DEFAULT_PROFILE: Final = "prof-default"
@@ -91,7 +91,8 @@ async def create(
     """
     within = actor.scope(Permission.CERT_ISSUE)
     values = {name: value for name, value in order.items() if value is not None}
-    target_ids, csr_pem = values.pop("target_ids", []), values.pop("csr_pem", None)
+    target_ids = list(dict.fromkeys(values.pop("target_ids", [])))
+    csr_pem = values.pop("csr_pem", None)
     chosen = values.pop("id", None)
     values.setdefault("certificate_profile_id", DEFAULT_PROFILE)
     values |= _names(values["common_name"], values.get("sans", []))
@@ -106,7 +107,7 @@ async def create(
         await _check_references(tx, actor, values)
         await _check_targets(tx, actor, target_ids)
         if not await certificates.insert(tx, {"id": certificate_id, **values}):
-            if idempotency_key is None:
+            if chosen is not None or idempotency_key is None:
                 raise Conflict(f"id {certificate_id} is already in use", field="id")
             return await certificates.get(tx, certificate_id, within=within)
         await certificates.bind_targets(tx, certificate_id, target_ids)
@@ -154,9 +155,11 @@ async def update(
         await _check_references(tx, actor, new)
         if new:
             await certificates.update(tx, certificate_id, **new)
+            await authorities.close_intents_of(tx, certificate_id, note="certificate changed")
         if "sans" in new or "certificate_profile_id" in new:
             await _check_profile(tx, certificate_id, new.get("sans") or row["sans"])
         if target_ids is not None:
+            target_ids = list(dict.fromkeys(target_ids))
             await _check_targets(tx, actor, target_ids)
             await certificates.bind_targets(tx, certificate_id, target_ids)
             new["target_ids"] = target_ids

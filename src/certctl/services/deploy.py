@@ -7,7 +7,7 @@ from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.errors import Conflict, Invalid, NotAllowed
 from certctl.domain.ids import new_id
 from certctl.domain.job import JobStatus
-from certctl.services import audit, jobs
+from certctl.services import audit, counters, jobs
 from certctl.services.platform import Platform
 from certctl.store import certificates, signals, versions
 from certctl.store import jobs as job_rows
@@ -97,7 +97,7 @@ async def report(on: Platform, actor: Actor, job_id: str, *, report: JobReport) 
         found = await job_rows.lock(tx, job_id, within=EVERYTHING)
         if found["agent_id"] != actor.agent_id:
             raise NotAllowed(f"job {job_id} does not belong to this agent")
-        if found["status"] == report.status and report.status != "Running":
+        if _said_already(found, report):
             return
         if report.status == "Running":
             await _extend(on, tx, found)
@@ -105,11 +105,36 @@ async def report(on: Platform, actor: Actor, job_id: str, *, report: JobReport) 
             await _completed(tx, actor, found, report=report)
         else:
             await _failed(on, tx, actor, found=found, report=report)
+    if found["type"] == "Deployment" and report.status != "Running":
+        _count(found["target_type"] or "unknown", report)
+
+
+def _count(target_type: str, report: JobReport) -> None:
+    result = "success" if report.status == "Completed" else "failure"
+    counters.DEPLOYMENTS.labels(target_type, result).inc()
+    if report.rolled_back:
+        counters.ROLLBACKS.labels(target_type, "restored").inc()
+
+
+def _said_already(found: Row, report: JobReport) -> bool:
+    """Whether this report has been recorded: the job ended so, or its lease ended with a failure
+    of these words and it waits for its next try."""
+    if report.status == "Running":
+        return False
+    failed_so = report.status == "Failed" and found["last_error"] == _why(report)
+    waits = found["leased_until"] is None and found["status"] in {"Pending", "AwaitingCSR"}
+    return bool(found["status"] == report.status or (failed_so and waits))
+
+
+def _why(report: JobReport) -> str:
+    return report.error or "the agent gave no reason"
 
 
 async def _extend(on: Platform, tx: Tx, found: Row) -> None:
     if found["status"] not in {"Running", "AwaitingCSR"}:
         raise Conflict(f"job {found['id']} is {found['status']}", field="status")
+    if found["leased_until"] is None:
+        raise Conflict(f"job {found['id']} is not leased to this agent", field="status")
     await job_rows.update(tx, found["id"], leased_until=tx.now + on.terms.job_lease)
 
 
@@ -149,8 +174,8 @@ async def _completed(tx: Tx, actor: Actor, found: Row, *, report: JobReport) -> 
 
 
 async def _failed(on: Platform, tx: Tx, actor: Actor, *, found: Row, report: JobReport) -> None:
-    error = report.error or "the agent gave no reason"
-    if found["status"] == "AwaitingCSR":
+    error = _why(report)
+    if found["status"] == "AwaitingCSR" and found["leased_until"] is not None:
         found = {**found, "attempts": found["attempts"] + 1}
         await job_rows.update(tx, found["id"], attempts=found["attempts"])
     elif found["status"] != "Running":

@@ -5,6 +5,7 @@ Each step may be interrupted and is taken up again; the caller holds the start-u
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from certctl.domain.access import system
@@ -89,6 +90,9 @@ async def authorities(on: Platform) -> str:
     )
 
 
-async def first_admin(on: Platform, *, environment_names_one: bool) -> str | None:
+async def first_admin(
+    on: Platform, hand_over: Callable[[str], None], *, environment_names_one: bool
+) -> None:
     """The first administrator's key, unless the environment or the database has one already."""
-    return None if environment_names_one else await access.make_first_admin(on)
+    if not environment_names_one:
+        await access.make_first_admin(on, hand_over)

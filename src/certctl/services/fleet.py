@@ -15,6 +15,7 @@ from certctl.domain.ids import new_id
 from certctl.domain.listing import PageRequest
 from certctl.pki import x509
 from certctl.services import audit, authority, issue, plain
+from certctl.services import jobs as job_service
 from certctl.services.access import AGENT_KEY, ENROLMENT_TOKEN, Secret, make_secret, secret_hash
 from certctl.services.platform import Platform
 from certctl.store import access, certificates, fleet, jobs, queue, versions
@@ -63,7 +64,9 @@ async def make_token(
     return {"id": token_id, "token": f"{secret.text}.{fingerprint}", "expires_at": expires_at}
 
 
-async def enrol(on: Platform, enrolment: wire.Enrolment, *, address: str | None) -> wire.Enrolled:
+async def enrol(
+    on: Platform, enrolment: wire.Enrolment, *, address: str | None, request_id: str
+) -> wire.Enrolled:
     """Exchange a one-time token for a credential of the agent's own.
 
     Raises:
@@ -81,7 +84,7 @@ async def enrol(on: Platform, enrolment: wire.Enrolment, *, address: str | None)
         await access.use_enrolment_token(tx, found["id"], agent_id)
         await audit.record(
             tx,
-            Actor(agent_id, ActorType.AGENT, address=address),
+            Actor(agent_id, ActorType.AGENT, address=address, request_id=request_id),
             "agent_enrolled",
             on=("agent", agent_id),
             category=Category.AUTH,
@@ -111,8 +114,15 @@ async def retire(
         if any(counts.values()) and not force:
             words = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items() if n)
             raise Conflict(f"agent {agent_id} still has {words}; retire it with force")
+        waiting = await fleet.issuing_for(tx, agent_id)
+        for certificate_id in waiting:
+            await certificates.lock(tx, certificate_id, within=EVERYTHING)
         await fleet.retire(tx, agent_id, reason)
         await fleet.release(tx, agent_id, reason)
+        for certificate_id in waiting:
+            await job_service.settle_certificate(
+                tx, certificate_id, error=f"agent {found['name']} was retired"
+            )
         await audit.record(
             tx,
             actor,

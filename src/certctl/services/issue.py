@@ -6,18 +6,19 @@ any moment leaves either a job that goes on where it was, or an intent that is c
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
 from certctl.connectors.issuer import Draft, Issued, Order, Prepares
 from certctl.domain import job, profile
 from certctl.domain.access import EVERYTHING, Actor, system
-from certctl.domain.errors import CertctlError, Conflict, Invalid
+from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.job import JobStatus
 from certctl.domain.names import Name, parse_names
 from certctl.pki import x509
-from certctl.services import audit, authority, deploy, jobs
+from certctl.services import audit, authority, counters, deploy, jobs
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, versions
 from certctl.store import jobs as job_rows
@@ -77,36 +78,48 @@ def approved_names(row: Row) -> tuple[Name, ...]:
 async def run(on: Platform, job_id: str) -> bool:
     """Carry out an issuance that is due; whether a certificate was recorded.
 
-    Does nothing when the job is not due or somebody else has it.
+    Does nothing when the job is not due, is gone, or somebody else has it.
     """
+    found = await _claim(on, job_id)
+    if found is None:
+        return False
+    began, kind = time.monotonic(), "unknown"
     try:
-        work = await _claim(on, job_id)
-        if work is None:
-            return False
+        async with on.db.read() as session:
+            work = await _gather(on, session, found)
+        kind = work.opened.issuer.kind
         draft = await _intended(on, work)
         issued = await _completed(work, draft)
         await _record(on, work, draft, issued=issued)
     except CertctlError as error:
-        await _failed(on, job_id, error)
+        counters.ISSUANCE.labels(kind, "failure").inc()
+        counters.ISSUANCE_FAILURES.labels(kind, type(error).__name__).inc()
+        await _failed(on, found, error)
         return False
+    counters.ISSUANCE.labels(kind, "success").inc()
+    counters.ISSUANCE_SECONDS.labels(kind).observe(time.monotonic() - began)
     return True
 
 
-async def _claim(on: Platform, job_id: str) -> Work | None:
+async def _claim(on: Platform, job_id: str) -> Row | None:
+    """The job as this run has it: `attempts` fences it against a later run."""
     async with on.db.transaction() as tx:
-        found = await job_rows.lock(tx, job_id, within=EVERYTHING)
+        try:
+            found = await job_rows.lock(tx, job_id, within=EVERYTHING)
+        except NotFound:
+            return None
         if found["status"] != "Pending" or found["scheduled_at"] > tx.now or not found["csr_pem"]:
             return None
+        found["attempts"] += 1
         await job_rows.update(
             tx,
             job_id,
             status=str(job.move(job_id, JobStatus.PENDING, JobStatus.RUNNING)),
-            attempts=found["attempts"] + 1,
+            attempts=found["attempts"],
             leased_until=tx.now + on.terms.job_lease,
             started_at=found["started_at"] or tx.now,
         )
-    async with on.db.read() as session:
-        return await _gather(on, session, found)
+    return found
 
 
 async def _gather(on: Platform, session: Session, found: Row) -> Work:
@@ -124,7 +137,7 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
         csr_pem=found["csr_pem"],
         must_staple=rules.must_staple,
     )
-    return Work(found["id"], found["attempts"] + 1, row, found["agent_id"], order, opened)
+    return Work(found["id"], found["attempts"], row, found["agent_id"], order, opened)
 
 
 async def _intended(on: Platform, work: Work) -> Draft | None:
@@ -208,16 +221,17 @@ async def _insert_version(
     return version_id
 
 
-async def _failed(on: Platform, job_id: str, error: CertctlError) -> None:
+async def _failed(on: Platform, claimed: Row, error: CertctlError) -> None:
+    """A run whose job went on without it has nothing to say about the job any more."""
     actor: Actor = system("issuance")
     async with on.db.transaction() as tx:
-        found = await job_rows.lock(tx, job_id, within=EVERYTHING)
-        if found["status"] == "Running":
+        present = await job_rows.lock(tx, claimed["id"], within=EVERYTHING)
+        if present["status"] == "Running" and present["attempts"] == claimed["attempts"]:
             await jobs.fail(
                 on,
                 tx,
                 actor,
-                found=found,
+                found=present,
                 error=error.message,
                 retryable=jobs.is_retryable(error),
             )

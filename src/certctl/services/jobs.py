@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from certctl.domain import certificate, job
@@ -14,6 +15,7 @@ from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, jobs, queue, versions
 from certctl.store.db import Row, Tx
 
+log = logging.getLogger("certctl.jobs")
 ISSUING = ("Issuance", "Renewal")
 
 
@@ -50,9 +52,16 @@ async def cancel(on: Platform, actor: Actor, job_id: str) -> None:
 
 
 async def fail(
-    on: Platform, tx: Tx, actor: Actor, *, found: Row, error: str, retryable: bool
+    on: Platform,
+    tx: Tx,
+    actor: Actor,
+    *,
+    found: Row,
+    error: str,
+    retryable: bool,
+    at_once: bool = False,
 ) -> None:
-    """One attempt has failed: another with backoff, or Failed with the reason.
+    """One attempt has failed: another with backoff, or `at_once`, or Failed with the reason.
 
     `found` is the locked job. What waits for a CSR goes back to waiting.
     """
@@ -64,6 +73,7 @@ async def fail(
         retryable=retryable,
     )
     final = outcome.status is JobStatus.FAILED
+    again_at = tx.now if at_once else outcome.retry_at
     waits = found["type"] in ISSUING and found["csr_pem"] is None
     status = JobStatus.AWAITING_CSR if waits and not final else outcome.status
     if status != found["status"]:
@@ -74,13 +84,13 @@ async def fail(
         status=str(status),
         last_error=error[:4096],
         leased_until=None,
-        scheduled_at=outcome.retry_at or tx.now,
+        scheduled_at=again_at or tx.now,
         completed_at=tx.now if final else None,
     )
     if final:
         await _failed_for_good(tx, actor, found, error)
     elif status is JobStatus.PENDING and found["type"] in ISSUING:
-        await on.queue.defer(tx, queue.RUN_JOB, at=outcome.retry_at, job_id=found["id"])
+        await on.queue.defer(tx, queue.RUN_JOB, at=again_at, job_id=found["id"])
 
 
 async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None:
@@ -100,14 +110,19 @@ async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None
 
 
 async def settle_certificate(tx: Tx, certificate_id: str, *, error: str | None) -> None:
-    """The certificate's status and expiry by its live versions, once no issuance is under way."""
-    if await jobs.open_issuances(tx, certificate_id):
-        return
+    """The certificate's status and expiry by its live versions, once no issuance is under way.
+
+    An error of one holder stands until the next renewal, also when the others' keys went well.
+    """
     row = await certificates.lock(tx, certificate_id, within=EVERYTHING)
     present = certificate.Status(row["status"])
     if present in {certificate.Status.REVOKED, certificate.Status.ARCHIVED}:
         return
-    live = await versions.live(tx, certificate_id)
+    error = error or row["last_error"]
+    if await jobs.open_issuances(tx, certificate_id):
+        await certificates.update(tx, certificate_id, last_error=error)
+        return
+    live = await versions.held(tx, certificate_id)
     not_after = min((version["not_after"] for version in live), default=None)
     window = await certificates.renewal_window_days(tx, certificate_id)
     status = certificate.settled(not_after, now=tx.now, window_days=window)
@@ -147,8 +162,8 @@ async def sweep(on: Platform) -> int:
     for row in lapsed:
         try:
             touched += await _reap(on, row["id"])
-        except Unavailable:
-            continue
+        except CertctlError as error:
+            log.warning("job %s was not taken up: %s", row["id"], error.message)
     return touched
 
 
@@ -159,11 +174,12 @@ async def _reap(on: Platform, job_id: str) -> int:
         waited = found["created_at"] < tx.now - on.terms.job_awaiting_csr_timeout
         if found["status"] == "AwaitingCSR" and waited:
             why, retryable = "csr_timeout: no agent sent a CSR in time", False
-        elif found["status"] == "Running" and found["leased_until"] < tx.now:
+        elif found["status"] == "Running" and (found["leased_until"] or tx.now) < tx.now:
             why, retryable = "lease_expired: whoever had the job did not report in time", True
         else:
             return 0
-        await fail(on, tx, actor, found=found, error=why, retryable=retryable)
+        # Whoever had the lease is gone; nothing that would need a rest has refused.
+        await fail(on, tx, actor, found=found, error=why, retryable=retryable, at_once=True)
         await audit.record(tx, actor, "job_reaped", on=("job", job_id), reason=why)
         return 1
 

@@ -105,7 +105,8 @@ async def create(
     values: Mapping[str, Any],
     idempotency_key: str | None = None,
 ) -> Row:
-    """A new row. The same Idempotency-Key from the same actor answers with the first one's row.
+    """A new row. The same Idempotency-Key from the same actor answers with the first one's row,
+    unless the caller has chosen an id, which is then found taken.
 
     Raises:
         Invalid: naming the field. Conflict: the id or a unique name is taken.
@@ -121,7 +122,7 @@ async def create(
         shown = {**values, **_shown_config(kind, values, config)}
         row = await rows.insert(tx, kind.table, row_id, values=shown)
         if row is None:
-            if idempotency_key is None:
+            if chosen is not None or idempotency_key is None:
                 raise Conflict(f"id {row_id} is already in use", field="id")
             return await rows.get(tx, kind.table, row_id, within=actor.scope(kind.read))
         await _seal(on, tx, kind, row_id, config=config)

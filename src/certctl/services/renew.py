@@ -36,9 +36,17 @@ async def renew(
 
 
 async def begin(
-    on: Platform, tx: Tx, actor: Actor, *, row: Row, why: str, csr_pem: str | None = None
+    on: Platform,
+    tx: Tx,
+    actor: Actor,
+    *,
+    row: Row,
+    why: str,
+    csr_pem: str | None = None,
+    only: frozenset[str] | None = None,
 ) -> list[str]:
-    """Within the caller's transaction, on a locked certificate."""
+    """Within the caller's transaction, on a locked certificate; for every holder, or `only` for
+    these agents."""
     under_way = await jobs.open_issuances(tx, row["id"])
     if under_way:
         return [open_job["id"] for open_job in under_way]
@@ -49,7 +57,8 @@ async def begin(
         await issue.checked_csr(tx, row, csr_pem)
         holders: list[str | None] = [None]
     else:
-        holders = list(await certificates.holders(tx, row["id"]))
+        agents = await certificates.holders(tx, row["id"])
+        holders = [agent for agent in agents if only is None or agent in only]
     if not holders:
         raise Conflict(NO_KEY_HOLDER)
     first = not await versions.live(tx, row["id"]) and present is Status.PENDING
@@ -59,7 +68,7 @@ async def begin(
     ]
     if not first:
         status = certificate.move(row["id"], present, Status.RENEWAL_IN_PROGRESS)
-        await certificates.update(tx, row["id"], status=str(status))
+        await certificates.update(tx, row["id"], status=str(status), last_error=None)
     await audit.record(
         tx,
         actor,
@@ -110,11 +119,16 @@ async def find_due(on: Platform) -> int:
     async with on.db.read() as session:
         await certificates.settle(session)
         candidates = await certificates.due(session, BATCH)
-    begun = 0
+    reasons: dict[str, str] = {}
+    agents: dict[str, set[str]] = {}
     for candidate in candidates:
         why = renewal.reason_to_renew(_facts(on, candidate))
         if why is not None:
-            begun += await _begin_due(on, candidate["id"], why)
+            reasons.setdefault(candidate["id"], why)
+            agents.setdefault(candidate["id"], set()).add(candidate["agent_id"])
+    begun = 0
+    for certificate_id, why in reasons.items():
+        begun += await _begin_due(on, certificate_id, why, only=frozenset(agents[certificate_id]))
     return begun
 
 
@@ -129,7 +143,7 @@ def _facts(on: Platform, candidate: Row) -> Facts:
     )
 
 
-async def _begin_due(on: Platform, certificate_id: str, why: str) -> int:
+async def _begin_due(on: Platform, certificate_id: str, why: str, *, only: frozenset[str]) -> int:
     """One certificate that cannot be renewed must not keep the others from it."""
     actor = system("renewal")
     try:
@@ -137,7 +151,7 @@ async def _begin_due(on: Platform, certificate_id: str, why: str) -> int:
             row = await certificates.lock(tx, certificate_id, within=EVERYTHING)
             if Status(row["status"]) not in certificate.RENEWABLE:
                 return 0
-            await begin(on, tx, actor, row=row, why=why)
+            await begin(on, tx, actor, row=row, why=why, only=only)
             return 1
     except CertctlError as error:
         async with on.db.transaction() as tx:

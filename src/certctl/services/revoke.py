@@ -36,7 +36,7 @@ async def one(on: Platform, actor: Actor, certificate_id: str, *, reason: Reason
         if present is Status.REVOKED:
             raise Conflict(f"certificate {certificate_id} is revoked already")
         gone = await versions.revoke_unexpired(tx, certificate_id)
-        if not gone and present in {Status.PENDING, Status.FAILED}:
+        if not gone and present in {Status.PENDING, Status.FAILED, Status.RENEWAL_IN_PROGRESS}:
             raise Conflict(f"certificate {certificate_id} has no version to revoke")
         certificate.move(certificate_id, _revocable(present, gone), Status.REVOKED)
         await certificates.update(

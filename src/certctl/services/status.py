@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from certctl.connectors.issuers.local import Authority
-from certctl.domain.errors import NotFound, Unavailable
+from certctl.domain.errors import CertctlError, NotFound, Unavailable
 from certctl.domain.revocation import CODES, Reason
 from certctl.pki import crl, lint, ocsp, x509
 from certctl.pki.serials import serial_number, serial_text
-from certctl.services import authority
+from certctl.services import authority, counters
 from certctl.services.authority import Held
 from certctl.services.platform import Platform
 from certctl.store import authorities
 from certctl.store.db import Row
 
+log = logging.getLogger("certctl.status")
 LOOK_AGAIN: Final = timedelta(seconds=30)
 
 
@@ -55,9 +57,14 @@ class Responder:
             NotFound: when no CA of ours has that id. MalformedRequest: for bytes that are no
             request.
         """
-        request = ocsp.read(request_der)
+        try:
+            request = ocsp.read(request_der)
+        except ocsp.MalformedRequest:
+            counters.OCSP.labels("malformed").inc()
+            raise
         known = await self._ca(issuer_or_ca)
         if not all(ocsp.matches(each, known.cert_der) for each in request.cert_ids):
+            counters.OCSP.labels("unauthorized").inc()
             return Answer(ocsp.error_response("unauthorized"))
         return await self._signed(known, request.cert_ids, nonce=request.nonce)
 
@@ -105,6 +112,8 @@ class Responder:
             nonce=nonce,
             shape=(known.authority_id, tuple(single.status for single in singles)),
         )
+        for single in singles:
+            counters.OCSP.labels(single.status).inc()
         return Answer(der, this_update, next_update if nonce is None else None)
 
 
@@ -197,8 +206,13 @@ async def keep_fresh(on: Platform) -> int:
         rows = await authorities.all_active(session)
         soon = on.clock() + on.terms.crl_validity / 4
         worn = await authorities.crls_to_refresh(session, soon)
+    made = 0
     for row in rows:
-        await responder(on, row["id"])
-    for authority_id in worn:
-        await refresh_crl(on, authority_id)
-    return len(worn)
+        try:
+            await responder(on, row["id"])
+            if row["id"] in worn:
+                await refresh_crl(on, row["id"])
+                made += 1
+        except CertctlError as error:
+            log.error("CA %s: status was not renewed: %s", row["id"], error.message)
+    return made

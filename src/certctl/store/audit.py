@@ -45,16 +45,21 @@ async def get(session: Session, event_id: str) -> Row:
     )
 
 
-async def horizon(session: Session) -> tuple[int, int, int]:
-    """The newest visible sequence number, the next transaction id, and the oldest running one."""
-    row = await session.only(
+async def horizon(tx: Tx) -> tuple[int, int, int]:
+    """The newest visible sequence number, a transaction id above that of everybody who could
+    still commit a smaller number, and the oldest running transaction's id.
+
+    The id is this transaction's own, drawn after the number was read: a snapshot's `xmax` is not
+    enough, since it only lies above the transactions that have completed.
+    """
+    seen = await tx.only(
         "the audit horizon",
         """SELECT coalesce(max(sequence), 0) AS newest,
-                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS next_xid,
-                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest_xid
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
            FROM audit_events""",
     )
-    return row["newest"], row["next_xid"], row["oldest_xid"]
+    own = await tx.value("SELECT pg_current_xact_id()::text::bigint")
+    return seen["newest"], own, seen["oldest"]
 
 
 async def last_seal(session: Session) -> Row | None:

@@ -131,6 +131,18 @@ async def settle_intent(
         raise Conflict(f"the intent for serial {serial_number} has been settled already")
 
 
+async def close_intents_of(tx: Tx, certificate_id: str, *, note: str) -> int:
+    """Close what waiting jobs of a certificate had drafted: it does not fit any more."""
+    return await tx.run(
+        """UPDATE issuances SET state = 'closed', settled_at = now(), note = %(note)s
+           WHERE state = 'intended' AND job_id IN (
+               SELECT id FROM jobs WHERE certificate_id = %(id)s
+                 AND status IN ('Pending', 'AwaitingCSR'))""",
+        id=certificate_id,
+        note=note,
+    )
+
+
 async def close_stale_intents(tx: Tx, older_than: datetime) -> int:
     """Close intents that no open job will come back to; the number closed."""
     return await tx.run(

@@ -9,6 +9,7 @@ from certctl.domain.access import Scope
 from certctl.domain.listing import PageRequest
 from certctl.store.db import Row, Session, Tx
 from certctl.store.paging import Listing, Order, fetch
+from certctl.store.versions import HELD
 
 COLUMNS: Final = (
     "id",
@@ -176,23 +177,24 @@ async def targets(session: Session, certificate_id: str) -> list[Row]:
 
 
 async def due(session: Session, limit: int) -> list[Row]:
-    """Certificates whose live version may be due: policy renews by itself, nothing is under way.
+    """Live versions that may be due: policy renews by itself, nothing is under way, and the agent
+    still is to hold a key.
 
     The window is the policy's, bounded to a third of the lifetime as `domain.renewal` decides;
     names that the live version lacks make it due as well.
     """
     return await session.all(
-        """SELECT c.id, c.sans, c.common_name, v.not_before, v.not_after, v.sans AS live_sans,
+        f"""SELECT c.id, c.sans, c.common_name, v.not_before, v.not_after, v.sans AS live_sans,
                   v.agent_id, p.renewal_window_days
            FROM certificate_versions v
            JOIN managed_certificates c ON c.id = v.certificate_id
            JOIN renewal_policies p ON p.id = c.renewal_policy_id AND p.auto_renew
-           WHERE v.live AND v.revoked_at IS NULL AND v.agent_id IS NOT NULL
+           WHERE v.live AND v.revoked_at IS NULL AND v.agent_id IS NOT NULL AND {HELD}
              AND c.status IN ('Active', 'Expiring', 'Expired')
              AND (v.not_after - least(make_interval(days => p.renewal_window_days),
                       (v.not_after - v.not_before) / 3) <= now()
                   OR NOT c.sans <@ v.sans)
-           ORDER BY v.not_after LIMIT %(limit)s""",
+           ORDER BY v.not_after LIMIT %(limit)s""",  # noqa: S608
         limit=limit,
     )
 

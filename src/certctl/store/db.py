@@ -139,8 +139,11 @@ def translated() -> Iterator[None]:
         raise Invalid(f"{field} is outside what the database accepts", field=field) from error
     except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled) as error:
         raise Unavailable("the database is busy; try again") from error
-    except psycopg.errors.SerializationFailure as error:
+    except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected) as error:
         raise Unavailable("the change collided with another; try again") from error
+    except (psycopg.DataError, UnicodeEncodeError) as error:
+        # A NUL or half a surrogate pair, which JSON can spell and no text column can hold.
+        raise Invalid("a value holds characters or numbers that cannot be stored") from error
     except (psycopg.OperationalError, PoolTimeout) as error:
         raise Unavailable("the database cannot be reached (CERTCTL_DATABASE_URL)") from error
 

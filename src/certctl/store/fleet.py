@@ -93,6 +93,18 @@ async def is_serving(session: Session, agent_id: str) -> bool:
     )
 
 
+async def issuing_for(tx: Tx, agent_id: str) -> list[str]:
+    """The certificates whose issuance waits for this agent."""
+    rows = await tx.all(
+        """SELECT DISTINCT certificate_id FROM jobs
+           WHERE agent_id = %(id)s AND type IN ('Issuance', 'Renewal')
+             AND status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')
+           ORDER BY certificate_id""",
+        id=agent_id,
+    )
+    return [row["certificate_id"] for row in rows]
+
+
 async def release(tx: Tx, agent_id: str, reason: str) -> None:
     """Disable the targets and cancel the jobs of an agent that retires."""
     await tx.run(

@@ -16,7 +16,10 @@ SHOWN: Final = (
     "j.requested_by, j.attempts, j.max_attempts, j.last_error, j.scheduled_at, j.started_at, "
     "j.completed_at, j.created_at"
 )
-INSIDE: Final = "j.csr_pem, j.leased_until, j.lease_session"
+INSIDE: Final = (
+    "j.csr_pem, j.leased_until, j.lease_session, "
+    "(SELECT t.type FROM deployment_targets t WHERE t.id = j.target_id) AS target_type"
+)
 FROM: Final = "jobs j JOIN managed_certificates c ON c.id = j.certificate_id"
 WITHIN: Final = (
     "(%(scope_all)s OR c.issuer_id = ANY(%(scope_issuers)s) "
@@ -50,7 +53,15 @@ async def get(session: Session, job_id: str, *, within: Scope) -> Row:
 
 
 async def lock(tx: Tx, job_id: str, *, within: Scope) -> Row:
-    """The job with its CSR and lease, locked until the transaction ends."""
+    """The job with its CSR and lease, locked until the transaction ends.
+
+    Its certificate is locked first, as everywhere, so that two changes never wait for each other.
+    """
+    await tx.run(
+        """SELECT FROM managed_certificates
+           WHERE id = (SELECT certificate_id FROM jobs WHERE id = %(id)s) FOR UPDATE""",
+        id=job_id,
+    )
     return await tx.only(
         f"job {job_id}",
         f"SELECT {SHOWN}, {INSIDE} FROM {FROM} "  # noqa: S608
@@ -98,14 +109,16 @@ async def claim_for_agent(
     """Lease due work to an agent: keys to make, and deployments.
 
     A lease ends by itself; it ends at once when the agent has started anew, which a new
-    `session` shows. No job is ever handed to two parties.
+    `session` shows. No job is ever handed to two parties. A deployment whose attempts are used
+    up is not handed out again, also not to an agent that it brings down each time.
     """
     rows = await tx.all(
         """WITH due AS (
                SELECT id FROM jobs
                WHERE agent_id = %(agent)s AND scheduled_at <= now()
                  AND (status = 'AwaitingCSR'
-                      OR (type = 'Deployment' AND status IN ('Pending', 'Running')))
+                      OR (type = 'Deployment' AND status IN ('Pending', 'Running')
+                          AND attempts < max_attempts))
                  AND (leased_until IS NULL OR leased_until <= now()
                       OR lease_session IS DISTINCT FROM %(session)s)
                ORDER BY scheduled_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)

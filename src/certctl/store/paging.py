@@ -7,8 +7,8 @@ one order and a walk stays right while rows are added.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -72,7 +72,7 @@ async def _numbered(session: Session, listing: Listing, request: PageRequest) ->
 async def _walk(session: Session, listing: Listing, request: PageRequest) -> dict[str, Any]:
     order, values, where = listing.order, dict(listing.values), list(listing.where)
     if request.cursor:
-        after, last_id = read_cursor(request.cursor)
+        after, last_id = read_cursor(request.cursor, order.type)
         where.append(_after(listing, after is None))
         values |= {"cursor_value": after, "cursor_id": last_id}
     rows = await session.all(
@@ -95,7 +95,7 @@ def _after(listing: Listing, at_nulls: bool) -> str:
     sign = "<" if order.descending else ">"
     if at_nulls:
         return f"({order.column} IS NULL AND {key} {sign} %(cursor_id)s)"
-    beyond = f"({order.column}, {key}) {sign} (%(cursor_value)s::{order.type}, %(cursor_id)s)"
+    beyond = f"({_column(order)}, {key}) {sign} (%(cursor_value)s::{order.type}, %(cursor_id)s)"
     return f"({beyond} OR {order.column} IS NULL)" if order.column in NULLABLE else beyond
 
 
@@ -105,7 +105,12 @@ NULLABLE = frozenset({"expires_at", "completed_at", "last_heartbeat_at"})
 def _order(listing: Listing) -> str:
     way = "DESC" if listing.order.descending else "ASC"
     nulls = " NULLS LAST" if listing.order.column in NULLABLE else ""
-    return f'{listing.order.column} {way}{nulls}, {listing.key} COLLATE "C" {way}'
+    return f'{_column(listing.order)} {way}{nulls}, {listing.key} COLLATE "C" {way}'
+
+
+def _column(order: Order) -> str:
+    """Texts are compared byte for byte, whatever collation the database has."""
+    return f'{order.column} COLLATE "C"' if order.type == "text" else order.column
 
 
 def _where(conditions: tuple[str, ...]) -> str:
@@ -118,13 +123,36 @@ def make_cursor(row: Row, key: str) -> str:
     return base64.urlsafe_b64encode(json.dumps([plain, row[key]]).encode()).decode().rstrip("=")
 
 
-def read_cursor(text: str) -> tuple[Any, str]:
-    """The sort value and the id of the row a walk stopped at."""
+def read_cursor(text: str, type_name: str) -> tuple[Any, str]:
+    """The sort value, of the SQL type named, and the id of the row a walk stopped at.
+
+    Raises:
+        Invalid: naming `cursor`, for anything that `make_cursor` does not make.
+    """
     try:
         padded = text + "=" * (-len(text) % 4)
         value, last_id = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-        if not isinstance(last_id, str) or not isinstance(value, str | int | float | None):
+        if not isinstance(last_id, str) or "\0" in last_id:
             raise ValueError
-    except (ValueError, TypeError, binascii.Error, UnicodeDecodeError):
+        return (None if value is None else VALUES[type_name](value)), last_id
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise Invalid("cursor: start again with an empty cursor=", field="cursor") from None
-    return value, last_id
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or abs(value) >= 1 << 63:
+        raise ValueError
+    return value
+
+
+VALUES: dict[str, Callable[[Any], Any]] = {
+    "timestamptz": datetime.fromisoformat,
+    "text": _text,
+    "bigint": _number,
+}

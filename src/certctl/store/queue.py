@@ -7,6 +7,7 @@ from datetime import datetime
 import procrastinate
 from procrastinate import exceptions
 from procrastinate.app import App
+from procrastinate.jobs import Status
 
 from certctl.store.db import SESSION_OPTIONS, Tx
 
@@ -45,7 +46,6 @@ class Queue:
         deferrer = self._app.configure_task(
             task,
             queueing_lock=f"{task}:{once_per}" if once_per else None,
-            lock=f"{task}:{once_per}" if once_per else None,
             schedule_at=at,
             connection=tx.connection,
         )
@@ -54,3 +54,15 @@ class Queue:
                 await deferrer.defer_async(**ids)
         except exceptions.AlreadyEnqueued:
             return
+
+
+async def drop_stalled(app: App) -> int:
+    """Forget tasks whose worker has died; how many there were.
+
+    Nothing is lost with them: what was to be done stands in the domain's tables, and the sweep
+    defers it again.
+    """
+    stalled = list(await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=60))
+    for job in stalled:
+        await app.job_manager.finish_job(job, status=Status.FAILED, delete_job=True)
+    return len(stalled)

@@ -15,6 +15,13 @@ SHOWN: Final = (
     "created_at"
 )
 
+# The holder of version `v` is an operator, or an agent in service with a target of the certificate.
+HELD: Final = """(v.agent_id IS NULL OR EXISTS (
+    SELECT FROM certificate_target_mappings m
+    JOIN deployment_targets t ON t.id = m.target_id AND t.enabled AND t.agent_id = v.agent_id
+    JOIN agents a ON a.id = t.agent_id AND a.retired_at IS NULL
+    WHERE m.certificate_id = v.certificate_id))"""
+
 
 async def page(session: Session, certificate_id: str, request: PageRequest) -> dict[str, Any]:
     """Newest first."""
@@ -35,6 +42,20 @@ async def live(session: Session, certificate_id: str) -> list[Row]:
         "WHERE certificate_id = %(id)s AND live ORDER BY created_at",
         id=certificate_id,
     )
+
+
+async def held(session: Session, certificate_id: str) -> list[Row]:
+    """The live versions that count: of those who still are to hold a key, or else all.
+
+    An agent that has retired, or serves no target of the certificate any more, keeps its last
+    version until it expires; nobody waits for it to be renewed.
+    """
+    rows = await session.all(
+        f"""SELECT {SHOWN}, {HELD} AS held FROM certificate_versions v
+            WHERE certificate_id = %(id)s AND live ORDER BY created_at""",  # noqa: S608
+        id=certificate_id,
+    )
+    return [row for row in rows if row["held"]] or rows
 
 
 async def live_of(session: Session, certificate_id: str, agent_id: str | None) -> Row | None:

@@ -241,7 +241,8 @@ def _errors(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
-        word = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid")
+        words = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+        word = words.get(error.status_code, "invalid")
         return problems.problem(
             error.status_code,
             word,
@@ -287,6 +288,9 @@ class Gate:
         except CertctlError as error:
             await problems.response(error, request.state.request_id)(scope, receive, send)
             return
+        if scope["method"] == "HEAD":
+            # The server leaves the body out, since its own scope says HEAD (RFC 9110 §9.3.2).
+            scope = {**scope, "method": "GET"}
         await self.api(scope, bounded, send)
 
     async def _actor(self, request: Request) -> Actor:
@@ -306,9 +310,9 @@ class Gate:
 def _bounded(request: Request, receive: Receive, most: int) -> Receive:
     """`receive`, which refuses to pass on more than `most` bytes of body."""
     length = request.headers.get("content-length", "")
-    too_large = TooLarge(f"the body is larger than {most} bytes (CERTCTL_MAX_BODY_SIZE)")
+    words = f"the body is larger than {most} bytes (CERTCTL_MAX_BODY_SIZE)"
     if length.isdigit() and int(length) > most:
-        raise too_large
+        raise TooLarge(words)
     seen = 0
 
     async def bounded() -> Any:
@@ -316,7 +320,8 @@ def _bounded(request: Request, receive: Receive, most: int) -> Receive:
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > most:
-            raise too_large
+            # FastAPI lets only this class through while it reads a body.
+            raise HTTPException(413, words)
         return message
 
     return bounded

@@ -112,9 +112,7 @@ async def get_agent(call: Call, id: str) -> Any:
     return await fleet.get(call.on, call.actor, id)
 
 
-@agents.delete(
-    "/{id}", needs=Permission.AGENT_RETIRE, answer=Retired, errors=(400, 404, 409)
-)
+@agents.delete("/{id}", needs=Permission.AGENT_RETIRE, answer=Retired, errors=(400, 404, 409))
 async def retire_agent(
     call: Call,
     id: str,

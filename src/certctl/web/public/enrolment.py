@@ -36,7 +36,9 @@ def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
     async def enrol(request: Request) -> Response:
         enrolment = _parsed(await body_of(request, MOST))
         address = request.client.host if request.client else None
-        enrolled = await fleet.enrol(platform, enrolment, address=address)
+        enrolled = await fleet.enrol(
+            platform, enrolment, address=address, request_id=request.state.request_id
+        )
         return Response(
             msgspec.json.encode(enrolled.model_dump()),
             201,

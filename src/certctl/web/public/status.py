@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Awaitable
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import sha256
@@ -51,9 +52,8 @@ def status_app(platform: Platform) -> ASGIApp:
     async def ocsp_get(request: Request) -> Response:
         segment = request.path_params["request"]
         if not segment.startswith("M"):
-            return _ocsp(
-                await responder.answer_serial(request.path_params["id"], _hex(segment)), request
-            )
+            serial, ca_id = _hex(segment), request.path_params["id"]
+            return await _told(request, responder.answer_serial(ca_id, serial))
         try:
             der = base64.b64decode(unquote(segment).replace(" ", "+"), validate=True)
         except (binascii.Error, ValueError):
@@ -61,8 +61,11 @@ def status_app(platform: Platform) -> ASGIApp:
         return await _answer(request, der)
 
     async def _answer(request: Request, der: bytes) -> Response:
+        return await _told(request, responder.answer(request.path_params["id"], der))
+
+    async def _told(request: Request, answering: Awaitable[status.Answer]) -> Response:
         try:
-            return _ocsp(await responder.answer(request.path_params["id"], der), request)
+            return _ocsp(await answering, request)
         except ocsp.MalformedRequest:
             return _plain(ocsp.error_response("malformedRequest"))
         except Unavailable:
@@ -127,7 +130,8 @@ def _cached(request: Request, answer: status.Answer, media_type: str) -> Respons
         headers["Cache-Control"] = (
             f"max-age={min(seconds, 300)}, public, no-transform, must-revalidate"
         )
-    if request.headers.get("if-none-match") == tag:
+    known = request.headers.get("if-none-match", "")
+    if tag in {each.strip().removeprefix("W/") for each in known.split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(answer.der, headers=headers, media_type=media_type)
 

@@ -1,0 +1,85 @@
+"""What the agent remembers between starts: who it is, whom it trusts, what it was deploying."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from certctl.agent.private import own_folder, write_private
+from certctl.domain.errors import Unsafe
+
+
+@dataclass(frozen=True)
+class Identity:
+    """An enrolled agent; `credential` is its bearer token at `server_url`."""
+
+    agent_id: str
+    credential: str = field(repr=False)
+    server_url: str
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    agent_id: str
+    credential: str
+    server_url: str
+
+
+PATHS = TypeAdapter(tuple[Path, ...])
+
+
+class State:
+    """The agent's state folder.
+
+    Raises:
+        Unsafe: when the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Others may pass through: by default the folder is shared with the control plane's data.
+        self.folder = own_folder(folder, "CERTCTL_AGENT_STATE_DIR", mode=0o755)
+
+    @property
+    def ca_file(self) -> Path:
+        return self.folder / "ca.pem"
+
+    def identity(self) -> Identity | None:
+        """The identity kept at enrolment; Unsafe when the file is damaged."""
+        path = self.folder / "agent.json"
+        if not path.exists():
+            return None
+        try:
+            stored = _Stored.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise Unsafe(f"{path} cannot be read; delete it and enrol again") from error
+        return Identity(stored.agent_id, stored.credential, stored.server_url)
+
+    def keep_identity(self, identity: Identity) -> None:
+        stored = _Stored(
+            agent_id=identity.agent_id,
+            credential=identity.credential,
+            server_url=identity.server_url,
+        )
+        write_private(self.folder / "agent.json", stored.model_dump_json().encode())
+
+    def keep_ca(self, pem: str) -> None:
+        write_private(self.ca_file, pem.encode())
+
+    def journals(self) -> tuple[Path, ...]:
+        """First files of all deployments ever begun here, for `files.recover`."""
+        path = self.folder / "journals.json"
+        try:
+            return PATHS.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except ValidationError as error:
+            raise Unsafe(f"{path} cannot be read; check the deployments, then delete it") from error
+
+    def remember_journals(self, paths: tuple[Path, ...]) -> None:
+        """Called before a deployment touches anything."""
+        known = self.journals()
+        if added := tuple(path for path in paths if path not in known):
+            write_private(self.folder / "journals.json", PATHS.dump_json(known + added))

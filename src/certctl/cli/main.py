@@ -1,0 +1,65 @@
+"""The `certctl` command's half that speaks to the API, and the demonstration."""
+
+from __future__ import annotations
+
+import typer
+
+from certctl.cli.agents import agents
+from certctl.cli.audit import audit
+from certctl.cli.certs import certs
+from certctl.cli.demo.command import demo
+from certctl.cli.exits import MEANINGS, OneSentence
+from certctl.cli.issuers import issuers
+from certctl.cli.jobs import jobs
+from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
+from certctl.cli.plain import addable
+from certctl.cli.status import status
+from certctl.cli.targets import targets
+
+app = typer.Typer(
+    cls=OneSentence,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=MEANINGS,
+)
+
+
+@app.callback()
+def root(
+    server: ServerFlag = None,
+    ca_bundle: CaFlag = None,
+    api_key_file: KeyFlag = None,
+    output: OutputFlag = None,
+) -> None:
+    """certctl: certificates from order to revocation.
+
+    \b
+    certctl demo                                 see it all work on this machine
+    certctl status                               is the server ready, and who am I?
+    certctl certs list --status Expiring         what runs out soon
+    certctl certs order www --san www.example.org --target web-1 --wait
+
+    The server, its CA and the key are found by option, then environment, then client.toml in
+    CERTCTL_DATA_DIR (default var), then defaults.
+    """
+
+
+app.add_typer(certs, name="certs")
+app.add_typer(jobs, name="jobs")
+app.add_typer(agents, name="agents")
+app.add_typer(targets, name="targets")
+app.add_typer(issuers, name="issuers")
+app.add_typer(audit, name="audit")
+for path, noun, columns in (
+    ("profiles", "Profiles: what a certificate may be", ("id", "name", "version", "enabled")),
+    ("renewal-policies", "Renewal policies: when", ("id", "name", "renewal_window_days")),
+    ("owners", "Owners: who answers for a certificate", ("id", "name", "email", "team_id")),
+    ("teams", "Teams: whose a certificate is", ("id", "name", "description")),
+):
+    name = path.removeprefix("renewal-")
+    examples = f"{noun}.\n\n\b\ncertctl {name} list\ncertctl {name} add --from {name}.yaml\n"
+    app.add_typer(addable(path, examples, columns), name=name)
+app.command("status", cls=ApiCommand)(status)
+app.command("demo")(demo)

@@ -1,0 +1,238 @@
+"""The NGINX target against a real nginx."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from certctl.connectors.catalog import open_target
+from certctl.connectors.served import served_fingerprint
+from certctl.connectors.target import Bundle, DeployFailed, Target
+from certctl.domain.errors import CertctlError, Refused
+from tests.connectors.kit import Authority, a_bundle, free_port, install, until
+from tests.tools import need
+
+CONFIG = """
+{user}
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log notice;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{port} ssl;
+        server_name site.example.test;
+        ssl_certificate {folder}/site.pem;
+        ssl_certificate_key {folder}/site.key;
+        return 200 "hello";
+    }}
+}}
+"""
+
+
+@dataclass
+class Nginx:
+    folder: Path
+    program: str
+    port: int
+    ca: Authority
+    old: Bundle
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "nginx.conf"
+
+    def target(self, **changes) -> Target:
+        base = f"{self.program} -p {self.folder} -e {self.folder}/error.log -c {self.config}"
+        config = {
+            "cert_path": str(self.folder / "site.pem"),
+            "key_path": str(self.folder / "site.key"),
+            "validate_command": f"{base} -t",
+            "reload_command": f"{base} -s reload",
+            "port": self.port,
+            "post_deploy_verify_attempts": 8,
+            "post_deploy_verify_backoff": 0.02,
+            "post_deploy_verify_max_backoff": 0.5,
+        }
+        return open_target("NGINX", config | changes)
+
+    def served(self) -> str | None:
+        """What one connection sees; just after a reload an old worker may still answer."""
+        try:
+            return served_fingerprint("127.0.0.1", self.port, server_name=None, timeout=5)
+        except CertctlError:
+            return None
+
+    def loads(self) -> int:
+        return (self.folder / "error.log").read_text().count("(SIGHUP) received")
+
+
+def user_line() -> str:
+    """A master run by root needs a user for its workers; the name of nobody's group varies."""
+    if os.geteuid() != 0:
+        return ""
+    nobody = pwd.getpwnam("nobody")
+    return f"user nobody {grp.getgrgid(nobody.pw_gid).gr_name};"
+
+
+@pytest.fixture
+def nginx(tmp_path):
+    program, ca = need("nginx"), Authority()
+    old = a_bundle(ca, "site.example.test")
+    site = Nginx(tmp_path, program, free_port(), ca, old)
+    install(old, tmp_path / "site.pem", tmp_path / "site.key")
+    site.config.write_text(CONFIG.format(folder=tmp_path, port=site.port, user=user_line()))
+    arguments = ["-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(site.config)]
+    process = subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: process.poll() is not None or site.served() == old.fingerprint_sha256)
+        assert process.poll() is None, (tmp_path / "error.log").read_text()
+        yield site
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_a_new_certificate_is_served(nginx):
+    new = a_bundle(nginx.ca, "site.example.test")
+    deployed = nginx.target().deploy(new)
+    assert (deployed.fingerprint_sha256, deployed.unchanged) == (new.fingerprint_sha256, False)
+    until(lambda: nginx.served() == new.fingerprint_sha256)
+    assert (nginx.folder / "site.pem").read_text() == new.leaf_pem + new.chain_pem
+    assert (nginx.folder / "site.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_served_chain_verifies_for_a_client(nginx, tmp_path):
+    nginx.target().deploy(a_bundle(nginx.ca, "site.example.test"))
+    (tmp_path / "ca.pem").write_text(nginx.ca.pem)
+    client = [need("openssl"), "s_client", "-connect", f"127.0.0.1:{nginx.port}"]
+    client += ["-CAfile", str(tmp_path / "ca.pem"), "-verify_return_error"]
+    client += ["-verify_hostname", "site.example.test"]
+    done = subprocess.run(client, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_deploying_twice_reloads_once(nginx):
+    new = a_bundle(nginx.ca, "site.example.test")
+    nginx.target().deploy(new)
+    loads = nginx.loads()
+    again = nginx.target().deploy(new)
+    assert again.unchanged
+    assert nginx.loads() == loads == 1
+
+
+def test_files_that_nginx_has_not_loaded_yet_are_loaded(nginx):
+    new = a_bundle(nginx.ca, "site.example.test")
+    install(new, nginx.folder / "site.pem", nginx.folder / "site.key")
+    assert not nginx.target().deploy(new).unchanged
+    until(lambda: nginx.served() == new.fingerprint_sha256)
+
+
+def test_a_broken_configuration_rolls_back_and_tells_why(nginx):
+    nginx.config.write_text(nginx.config.read_text().replace("server_name", "servr_name"))
+    with pytest.raises(DeployFailed, match='unknown directive "servr_name"') as failure:
+        nginx.target().deploy(a_bundle(nginx.ca, "site.example.test"))
+    assert failure.value.rolled_back
+    assert (nginx.folder / "site.pem").read_text() == nginx.old.leaf_pem + nginx.old.chain_pem
+    assert (nginx.folder / "site.key").read_bytes() == nginx.old.key_pem
+    assert nginx.served() == nginx.old.fingerprint_sha256
+
+
+def test_the_new_files_are_what_nginx_tests(nginx):
+    """A key that does not belong to the certificate is found before nginx is told to load it."""
+    new, other = (a_bundle(nginx.ca, "site.example.test") for _ in range(2))
+    mixed = Bundle(
+        leaf_pem=new.leaf_pem,
+        chain_pem=new.chain_pem,
+        key_pem=other.key_pem,
+        fingerprint_sha256=new.fingerprint_sha256,
+        names=new.names,
+    )
+    with pytest.raises(DeployFailed, match="key values mismatch") as failure:
+        nginx.target().deploy(mixed)
+    assert failure.value.rolled_back
+    assert nginx.loads() == 0
+    assert nginx.served() == nginx.old.fingerprint_sha256
+
+
+def test_a_certificate_that_nginx_does_not_serve_is_rolled_back(nginx, tmp_path):
+    """The configuration names other files than the target: only TLS can tell."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    wrong = nginx.target(
+        cert_path=str(elsewhere / "site.pem"),
+        key_path=str(elsewhere / "site.key"),
+        post_deploy_verify_attempts=2,
+    )
+    with pytest.raises(DeployFailed, match=nginx.old.fingerprint_sha256) as failure:
+        wrong.deploy(a_bundle(nginx.ca, "site.example.test"))
+    assert failure.value.rolled_back
+    assert [p.name for p in elsewhere.iterdir()] == ["site.pem.certctl-lock"]
+    assert nginx.served() == nginx.old.fingerprint_sha256
+
+
+def test_a_reload_that_fails_is_rolled_back_on_disk_and_asks_for_a_look(nginx):
+    with pytest.raises(DeployFailed, match="no-such-program") as failure:
+        nginx.target(reload_command="no-such-program").deploy(
+            a_bundle(nginx.ca, "site.example.test")
+        )
+    assert not failure.value.rolled_back
+    assert (nginx.folder / "site.key").read_bytes() == nginx.old.key_pem
+
+
+def test_the_chain_is_also_written_alone_when_asked(nginx):
+    new = a_bundle(nginx.ca, "site.example.test")
+    nginx.target(chain_path=str(nginx.folder / "chain.pem")).deploy(new)
+    assert (nginx.folder / "chain.pem").read_text() == new.chain_pem
+    assert (nginx.folder / "chain.pem").stat().st_mode & 0o777 == 0o644
+
+
+def test_verification_can_be_turned_off(nginx):
+    new = a_bundle(nginx.ca, "site.example.test")
+    target = nginx.target(port=free_port(), post_deploy_verify={"enabled": False})
+    assert target.deploy(new).detail == "deployed, not verified"
+    until(lambda: nginx.served() == new.fingerprint_sha256)
+
+
+def test_a_wildcard_is_asked_for_by_a_name_below_it(nginx):
+    """nginx refuses every handshake that does not name a host below the wildcard."""
+    config = nginx.config.read_text().replace("site.example.test;", "*.example.test;")
+    refuse = (
+        f"server {{ listen 127.0.0.1:{nginx.port} ssl default_server; ssl_reject_handshake on; }}"
+    )
+    nginx.config.write_text(config.replace("    server {", f"    {refuse}\n    server {{", 1))
+    new = a_bundle(nginx.ca, "*.example.test")
+    nginx.target().deploy(new)
+    until(lambda: nginx.served() is None)
+
+
+def test_check_runs_the_test_command(nginx):
+    nginx.target().check()
+    nginx.config.write_text("nonsense;")
+    with pytest.raises(Refused, match='unknown directive "nonsense"'):
+        nginx.target().check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cert_path": "/no-such-folder/site.pem"}, "cannot write to /no-such-folder"),
+        ({"reload_command": "no-such-program"}, "no program no-such-program"),
+    ],
+)
+def test_check_tells_what_is_missing(nginx, changes, words):
+    with pytest.raises(Refused, match=words):
+        nginx.target(**changes).check()
