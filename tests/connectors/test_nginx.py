@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import grp
-import os
-import pwd
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,31 +13,8 @@ from certctl.connectors.served import served_fingerprint
 from certctl.connectors.target import Bundle, DeployFailed, Target
 from certctl.domain.errors import CertctlError, Refused
 from tests.connectors.kit import Authority, a_bundle, free_port, install, until
+from tests.nginx import configuration
 from tests.tools import need
-
-CONFIG = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log notice;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        server_name site.example.test;
-        ssl_certificate {folder}/site.pem;
-        ssl_certificate_key {folder}/site.key;
-        return 200 "hello";
-    }}
-}}
-"""
 
 
 @dataclass
@@ -80,21 +54,13 @@ class Nginx:
         return (self.folder / "error.log").read_text().count("(SIGHUP) received")
 
 
-def user_line() -> str:
-    """A master run by root needs a user for its workers; the name of nobody's group varies."""
-    if os.geteuid() != 0:
-        return ""
-    nobody = pwd.getpwnam("nobody")
-    return f"user nobody {grp.getgrgid(nobody.pw_gid).gr_name};"
-
-
 @pytest.fixture
 def nginx(tmp_path):
     program, ca = need("nginx"), Authority()
     old = a_bundle(ca, "site.example.test")
     site = Nginx(tmp_path, program, free_port(), ca, old)
     install(old, tmp_path / "site.pem", tmp_path / "site.key")
-    site.config.write_text(CONFIG.format(folder=tmp_path, port=site.port, user=user_line()))
+    site.config.write_text(configuration(tmp_path, site.port, name="site.example.test"))
     arguments = ["-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(site.config)]
     process = subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL)
     try:

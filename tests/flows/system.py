@@ -22,33 +22,11 @@ import httpx
 from cryptography import x509
 
 from certctl.store.embedded import EmbeddedPostgres
+from tests.nginx import configuration
 from tests.tools import need
 
 Json = dict[str, Any]
 PATIENCE = 60.0
-NGINX = """
-{user}
-daemon off;
-worker_processes 1;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log notice;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    server {{
-        listen 127.0.0.1:{port} ssl;
-        server_name demo.certctl.test;
-        ssl_certificate {folder}/site.pem;
-        ssl_certificate_key {folder}/site.key;
-        return 200 "hello";
-    }}
-}}
-"""
 
 
 def until(what: str, look: Callable[[], Any], *, seconds: float = PATIENCE) -> Any:
@@ -70,6 +48,18 @@ def free_port() -> int:
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def end(process: subprocess.Popen[bytes] | None) -> None:
+    """Ask a process to stop; by force if that takes long."""
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
 
 
 @dataclass
@@ -100,8 +90,7 @@ class Nginx:
 
     def start(self) -> None:
         self.folder.mkdir(parents=True)
-        user = "user nobody;" if os.geteuid() == 0 else ""
-        config = NGINX.format(user=user, folder=self.folder, port=self.port)
+        config = configuration(self.folder, self.port, name="demo.certctl.test")
         (self.folder / "nginx.conf").write_text(config)
         subprocess.run(
             [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
@@ -269,16 +258,20 @@ class System:
         busy = [j for j in self.jobs(certificate_id) if j["completed_at"] is None]
         return serial is not None and not busy and self.nginx.served_serial() == serial
 
+    def postmaster(self) -> int:
+        """The process id of the embedded PostgreSQL."""
+        home = EmbeddedPostgres(self.data).home
+        return int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+
+    def stop_agent(self) -> None:
+        end(self.agent)
+
+    def stop_server(self) -> None:
+        end(self.server)
+
     def stop(self) -> None:
         for process in (self.agent, self.server, self.nginx.process):
-            if process is None or process.poll() is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+            end(process)
 
     def remove(self) -> None:
         """What root's embedded database leaves outside the test's folder."""

@@ -14,7 +14,7 @@ from certctl.store import jobs as job_rows
 from certctl.store.db import Row, Tx
 from certctl.wire import JobReport
 
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 5
 
 
 async def plan(

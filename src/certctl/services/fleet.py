@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from certctl.store import access, certificates, fleet, jobs, queue, versions
 from certctl.store.db import Row
 
 LONGEST_WAIT: Final = 60.0
+LOOK_EVERY: Final = 5.0
 AT_ONCE: Final = 10
 TOKEN_LIFETIME: Final = timedelta(hours=1)
 
@@ -161,21 +163,33 @@ async def heartbeat(on: Platform, actor: Actor, agent_id: str, beat: wire.Heartb
 
 
 async def work(
-    on: Platform, actor: Actor, agent_id: str, *, wait: float, session: str | None
+    on: Platform,
+    actor: Actor,
+    agent_id: str,
+    *,
+    wait: float,
+    session: str | None,
+    has_left: Callable[[], Awaitable[bool]],
 ) -> wire.Work:
-    """Lease due work to the agent; with none, wait up to `wait` seconds for some."""
+    """Lease due work to the agent; with none, wait up to `wait` seconds for some.
+
+    `has_left` tells that nobody waits for the answer any more: work leased then would be lost
+    until its lease ends.
+    """
     await own(on, actor, agent_id)
+    async with on.db.read() as reading:
+        await fleet.begin_session(reading, agent_id, session)
     loop = asyncio.get_running_loop()
     deadline = loop.time() + min(max(wait, 0.0), LONGEST_WAIT)
     while True:
         with on.signals.expecting(agent_id) as event:
-            items = await _claim(on, agent_id, session)
+            items = [] if await has_left() else await _claim(on, agent_id, session)
             left = deadline - loop.time()
             if items or left <= 0 or on.signals.closed.is_set():
                 return wire.Work(jobs=items, count=len(items))
             # A wake-up may be lost with its connection: look again every few seconds.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), min(left, 5.0))
+                await asyncio.wait_for(event.wait(), min(left, LOOK_EVERY))
 
 
 async def _claim(on: Platform, agent_id: str, session: str | None) -> list[wire.WorkItem]:

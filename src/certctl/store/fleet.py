@@ -119,3 +119,13 @@ async def release(tx: Tx, agent_id: str, reason: str) -> None:
         id=agent_id,
         reason=reason,
     )
+
+
+async def begin_session(session: Session, agent_id: str, agent_session: str | None) -> None:
+    """From now on this is the run of the agent that work is handed to."""
+    await session.run(
+        """UPDATE agents SET session = %(session)s
+           WHERE id = %(id)s AND session IS DISTINCT FROM %(session)s""",
+        id=agent_id,
+        session=agent_session,
+    )

@@ -109,13 +109,16 @@ async def claim_for_agent(
     """Lease due work to an agent: keys to make, and deployments.
 
     A lease ends by itself; it ends at once when the agent has started anew, which a new
-    `session` shows. No job is ever handed to two parties. A deployment whose attempts are used
+    `session` shows. A poll that a dead agent left hanging has an old session and gets nothing:
+    no job is ever handed to two parties. A deployment whose attempts are used
     up is not handed out again, also not to an agent that it brings down each time.
     """
     rows = await tx.all(
         """WITH due AS (
                SELECT id FROM jobs
                WHERE agent_id = %(agent)s AND scheduled_at <= now()
+                 AND EXISTS (SELECT FROM agents a WHERE a.id = %(agent)s
+                     AND a.session IS NOT DISTINCT FROM %(session)s)
                  AND (status = 'AwaitingCSR'
                       OR (type = 'Deployment' AND status IN ('Pending', 'Running')
                           AND attempts < max_attempts))

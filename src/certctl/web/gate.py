@@ -43,6 +43,7 @@ class CallFacts:
     actor: Actor
     if_match: str | None
     idempotency_key: str | None
+    has_left: Callable[[], Awaitable[bool]]
 
 
 def _call(request: Request) -> CallFacts:
@@ -54,6 +55,7 @@ def _call(request: Request) -> CallFacts:
         request.state.actor,
         request.headers.get("if-match"),
         key,
+        request.is_disconnected,
     )
     return facts
 

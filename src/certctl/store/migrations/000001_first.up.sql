@@ -138,6 +138,7 @@ CREATE TABLE IF NOT EXISTS agents (
     credential_hash   bytea NOT NULL CONSTRAINT agents_credential_hash_key UNIQUE,
     registered_at     timestamptz NOT NULL DEFAULT now(),
     last_heartbeat_at timestamptz,
+    session           text,
     retired_at        timestamptz,
     retired_reason    text
 );

@@ -41,7 +41,9 @@ async def work(
     ] = None,
 ) -> Any:
     """Lease the agent's due work."""
-    return await fleet.work(call.on, call.actor, id, wait=wait, session=session)
+    return await fleet.work(
+        call.on, call.actor, id, wait=wait, session=session, has_left=call.has_left
+    )
 
 
 @calls.post(
