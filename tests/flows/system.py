@@ -181,10 +181,14 @@ class System:
             )
 
     def is_ready(self) -> bool:
+        return self.answers("ready")
+
+    def answers(self, path: str = "health") -> bool:
+        """Whether the server says that all is well."""
         assert self.server is not None
         assert self.server.poll() is None, self.log("server")
         try:
-            answer = httpx.get(f"https://127.0.0.1:{self.https}/ready", verify=False, timeout=5)
+            answer = httpx.get(f"https://127.0.0.1:{self.https}/{path}", verify=False, timeout=5)
         except httpx.HTTPError:
             return False
         return answer.status_code == 200

@@ -15,6 +15,7 @@ from certctl.store import audit as events
 from certctl.store.db import Row, Tx
 
 BATCH = 5000
+LAST = 2**62  # beyond every sequence number, and below every one when negative
 
 
 async def record(
@@ -118,7 +119,7 @@ def _next_seal(last: Row | None, rows: list[Row]) -> Row:
 async def verify(on: Platform) -> list[str]:
     """Recompute every hash and seal; what does not fit, in words. Empty: the trail is clean."""
     problems: list[str] = []
-    previous, number, after = "", 0, 0
+    previous, number, after = "", 0, -LAST
     async with on.db.read() as session:
         for seal in await events.seals(session):
             number += 1
@@ -133,7 +134,7 @@ async def verify(on: Platform) -> list[str]:
                     f"{seal['last_sequence']} are not those that were sealed"
                 )
             previous, number, after = seal["seal"], seal["number"], seal["last_sequence"]
-        problems += _changed_rows(await events.events(session, after + 1, 2**62))
+        problems += _changed_rows(await events.events(session, after + 1, LAST))
     return problems
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from certctl.domain import certificate, profile
 from certctl.domain.access import Actor, Permission
 from certctl.domain.certificate import Status
-from certctl.domain.errors import Conflict, Invalid, NotFound
+from certctl.domain.errors import Conflict, Invalid
 from certctl.domain.ids import checked_id, new_id, repeatable_id
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
@@ -223,27 +223,20 @@ def _names(common_name: str, sans: Sequence[str]) -> dict[str, Any]:
 
 async def _check_references(tx: Tx, actor: Actor, values: Mapping[str, Any]) -> None:
     """A clear answer for each field that names something which does not exist."""
-    for field, table in REFERENCES.items():
-        if field not in values:
-            continue
+    given = {field: table for field, table in REFERENCES.items() if field in values}
+    for field in given:
         if values[field] is None:
             raise Invalid(f"{field} cannot be empty", field=field)
-        try:
-            await rows.get(tx, table, values[field], within=actor.scope(Permission.CERT_READ))
-        except NotFound:
-            raise Invalid(
-                f"{field}: {table.noun} {values[field]} does not exist", field=field
-            ) from None
+    within = actor.scope(Permission.CERT_READ)
+    for field in await rows.dangling(tx, given, values, within=within):
+        noun = given[field].noun
+        raise Invalid(f"{field}: {noun} {values[field]} does not exist", field=field)
 
 
 async def _check_targets(tx: Tx, actor: Actor, target_ids: Sequence[str]) -> None:
-    for target_id in target_ids:
-        try:
-            await rows.get(tx, rows.TARGETS, target_id, within=actor.scope(Permission.CERT_READ))
-        except NotFound:
-            raise Invalid(
-                f"target_ids: target {target_id} does not exist", field="target_ids"
-            ) from None
+    within = actor.scope(Permission.CERT_READ)
+    for target_id in await rows.missing(tx, rows.TARGETS, target_ids, within=within):
+        raise Invalid(f"target_ids: target {target_id} does not exist", field="target_ids")
 
 
 async def _check_profile(tx: Tx, certificate_id: str, sans: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from certctl.store import authorities
 from certctl.store.db import Row
 
 log = logging.getLogger("certctl.status")
+MOST_KEPT: Final = 20_000
 LOOK_AGAIN: Final = timedelta(seconds=30)
 
 
@@ -45,10 +47,12 @@ class _Known:
 
 @dataclass
 class Responder:
-    """Answers OCSP requests. What a serial's status is, the database says for each request."""
+    """Answers OCSP requests. What a serial's status is, the database says for each request; an
+    answer that was signed for the same status is given again while it is fresh."""
 
     platform: Platform
     _known: dict[str, _Known] = field(default_factory=dict)
+    _kept: OrderedDict[tuple[str, bytes, str], Answer] = field(default_factory=OrderedDict)
 
     async def answer(self, issuer_or_ca: str, request_der: bytes) -> Answer:
         """The response to a DER request (RFC 6960).
@@ -98,11 +102,39 @@ class Responder:
         serials = [serial_text(each.serial) for each in cert_ids]
         async with self.platform.db.read() as session:
             states = await authorities.serial_states(session, known.authority_id, serials)
+        # Only what was issued is kept, so that strangers cannot fill the memory.
+        may_keep = nonce is None and len(serials) == 1 and len(states) == 1
+        key = (known.responder.facts.serial, cert_ids[0].raw, str(states))
+        if may_keep and (kept := self._fresh(key)):
+            counters.OCSP.labels("kept").inc()
+            return kept
+        answer = self._build(known, cert_ids, [states.get(serial) for serial in serials], nonce)
+        if may_keep:
+            self._kept[key] = answer
+            while len(self._kept) > MOST_KEPT:
+                self._kept.popitem(last=False)
+        return answer
+
+    def _fresh(self, key: tuple[str, bytes, str]) -> Answer | None:
+        """A signed answer for this very state, if more than half of its life is left."""
+        kept = self._kept.get(key)
+        if kept is None or kept.next_update is None:
+            return None
+        left = kept.next_update - self.platform.clock()
+        return kept if left > self.platform.terms.ocsp_validity / 2 else None
+
+    def _build(
+        self,
+        known: _Known,
+        cert_ids: Sequence[ocsp.CertId],
+        states: Sequence[Row | None],
+        nonce: bytes | None,
+    ) -> Answer:
         this_update = self.platform.clock().replace(microsecond=0)
         next_update = this_update + self.platform.terms.ocsp_validity
         singles = [
-            _single(each, states.get(serial), this_update, next_update=next_update)
-            for each, serial in zip(cert_ids, serials, strict=True)
+            _single(each, state, this_update, next_update=next_update)
+            for each, state in zip(cert_ids, states, strict=True)
         ]
         der = ocsp.build(
             singles,

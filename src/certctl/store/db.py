@@ -6,10 +6,12 @@ Foreign database errors become ours here and nowhere else.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
@@ -82,7 +84,7 @@ class Database:
             open=False,
             timeout=10,
             kwargs={"row_factory": dict_row, "autocommit": True, "options": SESSION_OPTIONS},
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
         )
 
     async def open(self) -> None:
@@ -106,6 +108,18 @@ class Database:
         with translated():
             async with self._pool.connection() as connection:
                 yield Session(connection)
+
+
+RESTED: Final = 1.0  # seconds
+_used_at: WeakKeyDictionary[AsyncConnection[DictRow], float] = WeakKeyDictionary()
+
+
+async def _check(connection: AsyncConnection[DictRow]) -> None:
+    """Ask a connection that has rested whether it still lives; a busy one has just shown it."""
+    now = time.monotonic()
+    if now - _used_at.get(connection, 0.0) > RESTED:
+        await AsyncConnectionPool.check_connection(connection)
+    _used_at[connection] = now
 
 
 async def _now(connection: AsyncConnection[DictRow]) -> datetime:

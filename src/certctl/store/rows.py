@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,6 +105,36 @@ async def lock(tx: Tx, table: Table, row_id: str, *, within: Scope) -> Row:
         id=row_id,
         **within.sql,
     )
+
+
+async def missing(
+    session: Session, table: Table, row_ids: Sequence[str], *, within: Scope
+) -> list[str]:
+    """Those of the ids that name no row within the scope."""
+    if not row_ids:
+        return []
+    found = await session.all(
+        f"SELECT id FROM {table.name} WHERE id = ANY(%(ids)s) AND {table.within}",  # noqa: S608
+        ids=list(row_ids),
+        **within.sql,
+    )
+    known = {row["id"] for row in found}
+    return [row_id for row_id in row_ids if row_id not in known]
+
+
+async def dangling(
+    session: Session, fields: Mapping[str, Table], values: Mapping[str, Any], *, within: Scope
+) -> list[str]:
+    """The fields whose value names no row of their table within the scope; one query for all."""
+    if not fields:
+        return []
+    tests = ", ".join(
+        f"EXISTS (SELECT FROM {table.name} WHERE id = %({field})s AND {table.within}) AS {field}"
+        for field, table in fields.items()
+    )
+    wanted = {field: values[field] for field in fields}
+    found = await session.only("the references", f"SELECT {tests}", **wanted, **within.sql)
+    return [field for field in fields if not found[field]]
 
 
 async def page(

@@ -1,0 +1,312 @@
+"""`make bench`: figures as ratios within one run. The methods are in docs/performance.md."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import uvloop
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
+from cryptography.x509.oid import NameOID
+from psycopg.conninfo import make_conninfo
+
+from certctl.connectors.issuer import Order
+from certctl.domain.access import actor_with_roles
+from certctl.domain.listing import PageRequest
+from certctl.domain.names import parse_names
+from certctl.pki.x509 import ders_of_pem, read_csr
+from certctl.services import authority, certificates, issue
+from certctl.services.platform import Platform
+from certctl.store import certificates as rows
+from certctl.store.embedded import recorded_conninfo
+from tests.flows.system import System, until
+from tests.tools import need
+
+ISSUED = 400
+INVENTORY = 100_000
+PAGES = 300
+WRK = ("-t1", "-c8", "-d5s")
+ADMIN = actor_with_roles("bench", ("r-admin",))
+
+
+def report(what: str, figure: str, beside: str, ratio: float) -> None:
+    print(f"{what:<46} {figure:<22} {beside:<42} {ratio:6.2f}x", flush=True)
+
+
+def a_csr(key: ec.EllipticCurvePrivateKey, name: str) -> str:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    built = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+async def issuance(on: Platform, tag: str = "bench") -> list[str]:
+    """Certificates ordered, issued and stored a second, beside the CA's own work."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csrs = [(f"{tag}-{n}.test", a_csr(key, f"{tag}-{n}.test")) for n in range(ISSUED)]
+    bare = await _signed_only(on, csrs)
+    ids = []
+    began = time.perf_counter()
+    for group in range(0, ISSUED, 8):
+        ids += await asyncio.gather(*(_one(on, n, c) for n, c in csrs[group : group + 8]))
+    rate = ISSUED / (time.perf_counter() - began)
+    beside = f"drafted, linted and signed only {bare:,.0f}/s"
+    report("certificates issued and stored", f"{rate:,.0f}/s", beside, rate / bare)
+    return ids
+
+
+async def _signed_only(on: Platform, csrs: list[tuple[str, str]]) -> float:
+    """The same without the database: drafted, linted and signed by the same CA."""
+    async with on.db.read() as session:
+        opened = await authority.open_issuer(on, session, "iss-local")
+    orders = [
+        Order(parse_names([name]), name, read_csr(csr).public_key, timedelta(days=90))
+        for name, csr in csrs
+    ]
+    await opened.issuer.issue(orders[0])
+    began = time.perf_counter()
+    for order in orders:
+        await opened.issuer.issue(order)
+    return ISSUED / (time.perf_counter() - began)
+
+
+async def _one(on: Platform, name: str, csr_pem: str) -> str:
+    order = {
+        "name": name,
+        "common_name": name,
+        "owner_id": "o-default",
+        "team_id": "t-default",
+        "issuer_id": "iss-local",
+        "renewal_policy_id": "rp-default",
+        "csr_pem": csr_pem,
+    }
+    certificate_id = str((await certificates.create(on, ADMIN, order=order))["id"])
+    async with on.db.read() as session:
+        job_id = await session.value(
+            "SELECT id FROM jobs WHERE certificate_id = %(id)s", id=certificate_id
+        )
+    await issue.run(on, job_id)
+    return certificate_id
+
+
+async def inventory_page(on: Platform, system: System) -> None:
+    """A page of 50 of 100,000 certificates: over HTTPS, by the service, and as one bare query."""
+    await fill(on)
+    async with on.db.read() as session:
+        places = await session.all(
+            "SELECT created_at, id FROM managed_certificates ORDER BY random() LIMIT 50"
+        )
+
+    async def bare() -> None:
+        place = random.choice(places)
+        async with on.db.read() as session:
+            await session.all(
+                f"""SELECT {rows.SHOWN} FROM managed_certificates c
+                    WHERE (created_at, id COLLATE "C") > (%(created_at)s, %(id)s)
+                    ORDER BY created_at, id COLLATE "C" LIMIT 50""",
+                **place,
+            )
+
+    async def service() -> None:
+        await certificates.page(
+            on, ADMIN, _walk(random.choice(places)), filters={}, sort=None, fields=None
+        )  # fmt: skip
+
+    trust = httpx.create_ssl_context(verify=str(system.data / "ca.pem"))
+    key = (system.data / "admin.key").read_text().strip()
+    async with httpx.AsyncClient(verify=trust, headers={"Authorization": f"Bearer {key}"}) as web:
+
+        async def https() -> None:
+            request = _walk(random.choice(places))
+            answer = await web.get(
+                f"https://127.0.0.1:{system.https}/api/v1/certificates",
+                params={"per_page": 50, "cursor": request.cursor},
+            )
+            assert len(answer.json()["data"]) > 0
+
+        # Interleaved, so that each meets the same machine.
+        times: dict[str, list[float]] = {"bare": [], "service": [], "https": []}
+        for _ in range(PAGES):
+            for name, call in (("bare", bare), ("service", service), ("https", https)):
+                times[name].append(await timed(call))
+    median = {name: statistics.median(values) * 1000 for name, values in times.items()}
+    beside = f"one bare query {median['bare']:.2f} ms"
+    for name in ("service", "https"):
+        figure = f"{median[name]:.2f} ms"
+        what = f"page of 50 of {INVENTORY:,}, {name}"
+        report(what, figure, beside, median[name] / median["bare"])
+
+
+def _walk(place: dict[str, object]) -> PageRequest:
+    from certctl.store.paging import make_cursor
+
+    token = make_cursor({"cursor_value": place["created_at"], "id": place["id"]}, "id")
+    return PageRequest(per_page=50, cursor=token)
+
+
+async def timed(call: Callable[[], Awaitable[None]]) -> float:
+    began = time.perf_counter()
+    await call()
+    return time.perf_counter() - began
+
+
+async def fill(on: Platform) -> None:
+    """An inventory of 100,000, as SQL makes it."""
+    async with on.db.transaction() as tx:
+        await tx.run(
+            """INSERT INTO managed_certificates (id, name, common_name, sans, owner_id, team_id,
+                   issuer_id, renewal_policy_id, certificate_profile_id, status, expires_at,
+                   created_at)
+               SELECT 'mc-' || n, 'inventory-' || n, n || '.example.test',
+                   ARRAY[n || '.example.test'], 'o-default', 't-default', 'iss-local',
+                   'rp-default', 'prof-default', 'Active', now() + interval '60 days',
+                   now() - n * interval '1 second'
+               FROM generate_series(1, %(count)s) n""",
+            count=INVENTORY,
+        )
+    async with on.db.read() as session:
+        await session.run("ANALYZE managed_certificates")
+
+
+async def ocsp_answers(on: Platform, system: System, ids: list[str]) -> None:
+    """OCSP answers a second, beside cfssl's ocspserve on the same certificates."""
+    wrk, cfssl = need("wrk"), need("cfssl")
+    async with on.db.read() as session:
+        versions = await session.all(
+            """SELECT pem_chain, authority_id FROM certificate_versions
+               WHERE certificate_id = ANY(%(ids)s)""",
+            ids=ids,
+        )
+    pairs = [
+        [x509.load_der_x509_certificate(der) for der in ders_of_pem(version["pem_chain"])[:2]]
+        for version in versions
+    ]
+    requests = [
+        ocsp.OCSPRequestBuilder()
+        .add_certificate(leaf, issuer, hashes.SHA1())
+        .build()
+        .public_bytes(Encoding.DER)
+        for leaf, issuer in pairs
+    ]
+    authority_id = versions[0]["authority_id"]
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "post.lua"
+        script.write_text(_lua(requests))
+        ours = _wrk(
+            wrk, script, f"http://127.0.0.1:{system.http}/.well-known/pki/ocsp/{authority_id}"
+        )
+        theirs = _cfssl(cfssl, wrk, Path(folder), script=script, pairs=pairs)
+    report(
+        "OCSP answers, status read for each request", f"{ours:,.0f}/s",
+        f"cfssl ocspserve, pre-signed {theirs:,.0f}/s", ours / theirs,
+    )  # fmt: skip
+
+
+def _lua(requests: list[bytes]) -> str:
+    bodies = ",".join('"' + "".join(f"\\{byte:03d}" for byte in der) + '"' for der in requests)
+    return f"""
+local bodies = {{{bodies}}}
+local n = 0
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/ocsp-request"
+request = function()
+  n = n % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[n])
+end
+response = function(status) if status ~= 200 then wrk.thread:stop() end end
+"""
+
+
+def _wrk(wrk: str, script: Path, url: str) -> float:
+    done = subprocess.run(
+        [wrk, *WRK, "-s", str(script), url], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Non-2xx" not in done.stdout, done.stdout
+    return float(done.stdout.split("Requests/sec:")[1].split()[0])
+
+
+def _cfssl(
+    cfssl: str, wrk: str, folder: Path, *, script: Path, pairs: list[list[x509.Certificate]]
+) -> float:
+    """cfssl serves what it is given signed: the same certificates, by a responder of the bench."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    responder = _self_signed(key, now)
+    lines = []
+    for leaf, issuer in pairs:
+        response = (
+            ocsp.OCSPResponseBuilder()
+            .add_response(
+                leaf, issuer, hashes.SHA1(), ocsp.OCSPCertStatus.GOOD, now,
+                now + timedelta(hours=1), None, None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.HASH, responder)
+            .sign(key, hashes.SHA256())
+        )  # fmt: skip
+        lines.append(base64.b64encode(response.public_bytes(Encoding.DER)).decode())
+    stored = folder / "responses"
+    stored.write_text("\n".join(lines))
+    port = 18_889
+    process = subprocess.Popen(
+        [cfssl, "ocspserve", "-port", str(port), "-responses", str(stored), "-loglevel", "5"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        time.sleep(1)
+        return _wrk(wrk, script, f"http://127.0.0.1:{port}/")
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench responder")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
+    builder = builder.public_key(key.public_key()).not_valid_before(now - timedelta(hours=1))
+    return builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+
+
+async def run(system: System) -> None:
+    from certctl import settings as settings_
+    from certctl.boot.platform import build
+
+    conninfo = make_conninfo(recorded_conninfo(system.data))
+    async with build(settings_.load(system.environment), conninfo) as built:
+        ids = await issuance(built.platform)
+        await ocsp_answers(built.platform, system, ids)
+        await inventory_page(built.platform, system)
+
+
+def main() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="certctl-bench-"))
+    system = System(folder)
+    try:
+        system.start_server("certctl", "serve", "--no-work", ready=False)
+        until("the server to listen", system.answers)
+        print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+        print(f"{'what':<46} {'figure':<22} {'beside':<42}  ratio")
+        uvloop.run(run(system))
+    finally:
+        system.stop()
+        system.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
