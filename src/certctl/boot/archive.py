@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from certctl.boot import keys
+from certctl.boot import handover, keys
 from certctl.boot.platform import bring_up_to_date, build, database, running_or_started
 from certctl.services import audit
 from certctl.settings import Settings
@@ -14,7 +14,7 @@ from certctl.store import backup as archives
 
 async def backup(settings: Settings, file: Path) -> None:
     """Save the database and the files that open it."""
-    names = (keys.FILE, "admin.key", "ca.pem", "client.toml")
+    names = (keys.FILE, handover.ADMIN_KEY, handover.ANCHOR, handover.CLIENT)
     files = [path for name in names if (path := settings.data_dir / name).exists()]
     async with running_or_started(settings) as conninfo:
         await archives.backup(conninfo, file, key_files=files)

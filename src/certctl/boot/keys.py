@@ -33,15 +33,15 @@ def passphrase(settings: Settings, *, database_is_empty: bool) -> bytes:
             "holds sealed secrets: give the passphrase that they were sealed with"
         )
     made = secrets.token_urlsafe(48).encode()
-    write_private(path, made)
+    write_whole(path, made, mode=0o600)
     return made
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+def write_whole(path: Path, content: bytes, *, mode: int) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f"{path.name}.new")
     partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600, exist_ok=False)
+    partial.touch(mode=mode, exist_ok=False)
     with partial.open("wb") as file:
         file.write(content)
         file.flush()

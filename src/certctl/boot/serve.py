@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
 from contextlib import AsyncExitStack, suppress
@@ -11,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from certctl.boot import keys, tls, work
+from certctl.boot import handover, keys, tls, work
 from certctl.boot.listeners import Listener, bind, listener
 from certctl.boot.platform import Built, bring_up_to_date, build, database
 from certctl.domain.errors import CertctlError
@@ -116,28 +115,13 @@ async def first_start(built: Built) -> str:
         )
         await status.keep_fresh(built.platform)
         anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
-        (settings.data_dir / "ca.pem").write_text(anchor)
         await firststart.first_admin(
             built.platform,
-            partial(_hand_over, settings),
+            partial(handover.hand_over, settings),
             environment_names_one=any(key.admin for key in settings.api_keys_named),
         )
+    handover.leave_client_files(settings, anchor)
     return issuing_id
-
-
-def _hand_over(settings: Settings, secret: str) -> None:
-    """The first administrator's key: on the terminal this once, and in a private file."""
-    path = settings.data_dir / "admin.key"
-    keys.write_private(path, f"{secret}\n".encode())
-    host = settings.server_host if settings.server_host not in {"0.0.0.0", "::"} else "127.0.0.1"  # noqa: S104
-    client = {
-        "server_url": f"https://{host}:{settings.server_port}",
-        "ca_file": str((settings.data_dir / "ca.pem").resolve()),
-        "key_file": str(path.resolve()),
-    }
-    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in client.items())
-    keys.write_private(settings.data_dir / "client.toml", lines.encode())
-    print(f"First administrator's key, shown this once (kept in {path}):\n{secret}", flush=True)
 
 
 async def own_certificate(built: Built, issuing_id: str) -> tuple[str, str]:
