@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,6 +86,8 @@ async def open_world(
         terms=terms(**changes),
     )
     tasks.register(queue_app, platform, renewal_interval=timedelta(hours=1))
+    # Tests call themselves what the timetable would: nothing happens by the clock on the wall.
+    queue_app.periodic_registry.periodic_tasks.clear()
     try:
         yield World(platform, queue_app, conninfo)
     finally:
@@ -154,20 +157,26 @@ def _drop(server: str, name: str) -> None:
         )
 
 
+@contextmanager
+def a_clone(server: str, template: str) -> Iterator[str]:
+    """The URL of a database of one's own that begins as the template is."""
+    name = f"certctl_test_{next(_numbers)}"
+    yield _create(server, name, template)
+    _drop(server, name)
+
+
 @pytest.fixture
 def empty_database(postgres: str, empty_template: str) -> Iterator[str]:
     """The URL of a migrated database without rows, this test's own."""
-    name = f"certctl_test_{next(_numbers)}"
-    yield _create(postgres, name, empty_template)
-    _drop(postgres, name)
+    with a_clone(postgres, empty_template) as url:
+        yield url
 
 
 @pytest.fixture
 def database(postgres: str, ready_template: tuple[str, DataKey]) -> Iterator[str]:
     """The URL of a database after its first start, this test's own."""
-    name = f"certctl_test_{next(_numbers)}"
-    yield _create(postgres, name, ready_template[0])
-    _drop(postgres, name)
+    with a_clone(postgres, ready_template[0]) as url:
+        yield url
 
 
 @pytest.fixture

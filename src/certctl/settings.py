@@ -140,10 +140,18 @@ class Settings(BaseModel):
     )
     log_format: Literal["json", "text"] = Field("json", description="Form of log lines")
     rate_limit_enabled: Flag = Field(True, description="Whether rate limits apply")
-    rate_limit_rps: float = Field(50, gt=0, description="Requests a second for each source address")
+    rate_limit_rps: float = Field(
+        50,
+        gt=0,
+        allow_inf_nan=False,
+        description="Requests a second for each source address",
+    )
     rate_limit_burst: int = Field(100, ge=1, description="Requests at once for each source address")
     rate_limit_per_user_rps: float = Field(
-        0, ge=0, description="Requests a second for each API key; 0: as for an address"
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Requests a second for each API key; 0: as for an address",
     )
     rate_limit_per_user_burst: int = Field(
         0, ge=0, description="Requests at once for each API key; 0: as for an address"
@@ -250,7 +258,7 @@ class Settings(BaseModel):
 
 
 def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    return host.lower() in {"localhost", "::1"} or host.startswith("127.")
 
 
 def is_loopback_url(url: str) -> bool:

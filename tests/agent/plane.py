@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import threading
 from collections import defaultdict
@@ -195,7 +196,8 @@ class _Server(ThreadingHTTPServer):
         self.closing = True
         for secure in list(self.open):
             with suppress(OSError):
-                secure.shutdown(2)
+                # SSLSocket.shutdown would drop the TLS layer under a handler that still reads.
+                socket.socket.shutdown(secure, socket.SHUT_RDWR)
         super().server_close()
 
     def handle_error(self, request, client_address) -> None:

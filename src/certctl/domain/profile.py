@@ -11,7 +11,9 @@ from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
 
 EKUS = ("serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping")
-KEY_ALGORITHMS = ("ECDSA", "RSA", "Ed25519")
+# Key families, each with the range that a rule's `min_size` may have: from the weakest key that is
+# safe to the strongest that agents make.
+KEY_SIZES: Final = {"ECDSA": range(256, 385), "RSA": range(2048, 4097), "Ed25519": range(257)}
 
 
 @dataclass(frozen=True)

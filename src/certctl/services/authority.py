@@ -55,6 +55,7 @@ async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
         signer=on.signer(key_place(row["id"]), row["sealed_key"]),
         chain=tuple(bytes(ca["cert_der"]) for ca in above if ca["cert_der"] and ca["parent_id"]),
         base_url=on.terms.public_url,
+        clock=on.clock,
     )
 
 

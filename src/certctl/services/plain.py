@@ -45,12 +45,10 @@ class Plain:
 
 def _check_profile(values: Mapping[str, Any]) -> None:
     for rule in values.get("allowed_key_algorithms") or ():
-        least = {"RSA": 2048, "ECDSA": 256, "Ed25519": 0}
-        if rule["algorithm"] not in profiles.KEY_ALGORITHMS or rule["min_size"] < least.get(
-            rule["algorithm"], 0
-        ):
+        if rule["min_size"] not in profiles.KEY_SIZES.get(rule["algorithm"], ()):
             raise Invalid(
-                "allowed_key_algorithms: RSA of 2048 bits or more, ECDSA of 256 or more, Ed25519",
+                "allowed_key_algorithms: RSA with a min_size of 2048 to 4096 bits, ECDSA of 256 "
+                "to 384, Ed25519",
                 field="allowed_key_algorithms",
             )
     for eku in values.get("allowed_ekus") or ():

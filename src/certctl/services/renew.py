@@ -118,7 +118,17 @@ async def find_due(on: Platform) -> int:
     """Begin the renewal of every certificate that is due; how many were begun."""
     async with on.db.read() as session:
         await certificates.settle(session)
-        candidates = await certificates.due(session, BATCH)
+    begun = 0
+    while True:
+        async with on.db.read() as session:
+            candidates = await certificates.due(session, BATCH)
+        more = await _begin_all(on, candidates)
+        begun += more
+        if not more or len(candidates) < BATCH:
+            return begun
+
+
+async def _begin_all(on: Platform, candidates: list[Row]) -> int:
     reasons: dict[str, str] = {}
     agents: dict[str, set[str]] = {}
     for candidate in candidates:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import ClassVar
 
 from pydantic import Field
@@ -26,6 +27,7 @@ class Authority:
     signer: Signer
     chain: tuple[bytes, ...]
     base_url: str
+    clock: Callable[[], datetime]
 
     @property
     def ocsp_url(self) -> str:
@@ -76,7 +78,7 @@ class LocalCA:
         ca = self._authority
         is_root = ca.cert_der is None
         not_before, not_after = x509.validity(
-            datetime.now(UTC),
+            ca.clock(),
             order.lifetime,
             not_after_limit=None if ca.cert_der is None else x509.facts(ca.cert_der).not_after,
         )

@@ -1,0 +1,175 @@
+"""What the control plane is told: every setting parses, or stops the start with its name."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certctl.domain.errors import Unsafe
+from certctl.settings import Settings, load, table, variable
+
+# For each setting a text it takes with what it becomes, and texts that it refuses.
+TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "data_dir": ("/srv/certctl", Path("/srv/certctl"), ()),
+    "server_host": ("10.0.0.1", "10.0.0.1", ()),
+    "server_port": ("9443", 9443, ("0", "65536", "https", "84.43")),
+    "server_tls_cert_path": ("/etc/c.pem", Path("/etc/c.pem"), ()),
+    "server_tls_key_path": ("/etc/k.pem", Path("/etc/k.pem"), ()),
+    "server_names": ("a.example, 10.0.0.1", "a.example, 10.0.0.1", (",", "not a name", "a..b")),
+    "pki_http_host": ("127.0.0.2", "127.0.0.2", ("0.0.0.0", "::")),
+    "pki_http_port": ("80", 80, ("-1", "eighty")),
+    "pki_base_url": ("http://pki.example/", "http://pki.example", ("https://pki.example", "pki")),
+    "database_url": ("postgres://db/x", "postgres://db/x", ()),
+    "database_max_conns": ("4", 4, ("3", "501", "many")),
+    "config_encryption_key": ("k" * 32, "k" * 32, ("k" * 31, "change-me-32-char-encryption-key")),
+    "api_keys_named": ("", (), ("name", "name:", ":key", "n:0123456789abcdef:root", "n:short")),
+    "keygen_mode": ("agent", "agent", ("server", "AGENT")),
+    "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),
+    "log_level": ("warn", "warn", ("loud", "WARN")),
+    "log_format": ("text", "text", ("xml",)),
+    "rate_limit_enabled": ("no", False, ("off?", "2")),
+    "rate_limit_rps": ("2.5", 2.5, ("0", "-1", "fast", "nan", "inf")),
+    "rate_limit_burst": ("7", 7, ("0", "1.5")),
+    "rate_limit_per_user_rps": ("3", 3.0, ("-1", "nan", "inf")),
+    "rate_limit_per_user_burst": ("9", 9, ("-1",)),
+    "ocsp_rate_limit_per_ip_min": ("60", 60, ("0",)),
+    "scheduler_renewal_check_interval": ("5m", timedelta(minutes=5), ("5", "59s", "soon")),
+    "job_awaiting_csr_timeout": ("90m", timedelta(minutes=90), ("0s", "1 day")),
+    "job_lease": ("1m30s", timedelta(seconds=90), ("100ms", "30")),
+    "job_retention": ("7d", timedelta(days=7), ("1h", "7w")),
+    "crl_validity": ("12h", timedelta(hours=12), ("59m", "11d")),
+    "ocsp_validity": ("30m", timedelta(minutes=30), ("30s", "8d")),
+    "ocsp_responder_validity": ("400h", timedelta(hours=400), ("10m", "100h")),
+    "ocsp_responder_rotation_grace": ("1h", timedelta(hours=1), ("720h", "-1h")),
+    "server_certificate_validity": ("48h", timedelta(days=2), ("30m", "9" * 20 + "d")),
+    "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
+}
+PAIRED = {"server_tls_cert_path", "server_tls_key_path"}
+KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+def one(field: str, text: str) -> dict[str, str]:
+    """The environment with this setting, and with the other of a pair."""
+    pair = {variable(name): "/x" for name in PAIRED - {field}} if field in PAIRED else {}
+    return {variable(field): text, **pair}
+
+
+def plain(value: Any) -> Any:
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else value
+
+
+def test_the_table_of_this_test_names_every_setting() -> None:
+    assert set(TABLE) == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("field", TABLE)
+def test_a_good_value_is_taken(field: str) -> None:
+    text, expected, _ = TABLE[field]
+    assert plain(getattr(load(one(field, text)), field)) == expected
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [(field, text) for field, row in TABLE.items() for text in row[2]]
+)
+def test_a_bad_value_stops_the_start_with_the_name_of_the_setting(field: str, text: str) -> None:
+    with pytest.raises(Unsafe) as refused:
+        load(one(field, text))
+    assert variable(field) in refused.value.message
+    assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize("field", ["config_encryption_key", "api_keys_named", "database_url"])
+def test_a_secret_is_in_no_refusal_and_no_representation(field: str) -> None:
+    secret = "hunter2-hunter2"
+    try:
+        shown = repr(load({variable(field): f"name:{secret}"}))
+    except Unsafe as error:
+        shown = error.message
+    assert secret not in shown
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_has_a_sentence_of_help_in_the_table(field: str) -> None:
+    assert Settings.model_fields[field].description
+    assert f"`{variable(field)}`" in table()
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_an_empty_value_counts_as_absent(field: str) -> None:
+    assert load({variable(field): ""}) == load({})
+
+
+def test_the_environment_wins_over_the_default_and_names_of_others_are_left_alone() -> None:
+    loaded = load({"CERTCTL_SERVER_PORT": "1", "SERVER_PORT": "2", "CERTCTL_AGENT_ID": "x"})
+    assert loaded.server_port == 1
+
+
+def test_settings_do_not_change_after_the_start() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load({}).server_port = 1  # type: ignore[misc]
+
+
+def test_named_keys_carry_name_key_and_admin() -> None:
+    loaded = load({"CERTCTL_API_KEYS_NAMED": f"ci:{KEY}, root:{OTHER}:admin,"})
+    keys = [(each.name, plain(each.key), each.admin) for each in loaded.api_keys_named]
+    assert keys == [("ci", KEY, False), ("root", OTHER, True)]
+
+
+def test_a_name_given_twice_is_a_rotation() -> None:
+    loaded = load({"CERTCTL_API_KEYS_NAMED": f"ci:{KEY},ci:{OTHER}"})
+    assert [each.name for each in loaded.api_keys_named] == ["ci", "ci"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (f"ci:{KEY},ci:{OTHER}:admin", "disagree"),
+        (f"ci:{KEY},cd:{KEY}", "same key"),
+        (f"a b:{KEY}", "entry 1"),
+        (f"ci:{KEY},:{OTHER}", "entry 2"),
+        (f"ci:{KEY}:admin:more", "entry 1"),
+    ],
+)
+def test_named_keys_that_do_not_fit_are_refused_in_words(text: str, word: str) -> None:
+    with pytest.raises(Unsafe, match=f"CERTCTL_API_KEYS_NAMED: .*{word}"):
+        load({"CERTCTL_API_KEYS_NAMED": text})
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"CERTCTL_PKI_HTTP_HOST": "0.0.0.0"},
+        {"CERTCTL_PKI_HTTP_HOST": "::"},
+        {"CERTCTL_PKI_HTTP_HOST": "0.0.0.0", "CERTCTL_PKI_BASE_URL": "http://127.0.0.1:8080"},
+        {"CERTCTL_PKI_HTTP_HOST": "10.0.0.1", "CERTCTL_PKI_BASE_URL": "http://localhost"},
+        {"CERTCTL_PKI_HTTP_HOST": "10.0.0.1", "CERTCTL_PKI_BASE_URL": "http://LOCALHOST/pki"},
+        {"CERTCTL_PKI_HTTP_HOST": "10.0.0.1", "CERTCTL_PKI_BASE_URL": "http://[::1]:8080"},
+    ],
+)
+def test_certificates_for_others_never_point_at_the_loopback(environment: dict[str, str]) -> None:
+    with pytest.raises(Unsafe, match="CERTCTL_PKI_BASE_URL"):
+        load(environment)
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "http://127.0.0.1:8080"),
+        ({"CERTCTL_PKI_HTTP_HOST": "::1", "CERTCTL_PKI_HTTP_PORT": "90"}, "http://[::1]:90"),
+        ({"CERTCTL_PKI_HTTP_HOST": "10.0.0.1"}, "http://10.0.0.1:8080"),
+        ({"CERTCTL_PKI_BASE_URL": "http://pki.example/x/"}, "http://pki.example/x"),
+    ],
+)
+def test_the_address_in_certificates_follows_the_listener_unless_given(
+    environment: dict[str, str], url: str
+) -> None:
+    assert load(environment).public_url == url
+
+
+@pytest.mark.parametrize("field", sorted(PAIRED))
+def test_certificate_and_key_files_go_together(field: str) -> None:
+    with pytest.raises(Unsafe, match="go together"):
+        load({variable(field): "/x"})
