@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
@@ -19,7 +21,9 @@ from psycopg.conninfo import make_conninfo
 
 from certctl.connectors.signers import SealedSigners
 from certctl.jobs import tasks
+from certctl.pki.lint import pkilint_findings
 from certctl.pki.sealing import DataKey
+from certctl.pki.x509 import ders_of_pem
 from certctl.services import firststart
 from certctl.services.platform import Platform, Terms
 from certctl.store.db import Database
@@ -181,8 +185,31 @@ def database(postgres: str, ready_template: tuple[str, DataKey]) -> Iterator[str
 
 @pytest.fixture
 async def world(database: str, ready_template: tuple[str, DataKey]) -> AsyncIterator[World]:
+    """Whatever a test issues in it, pkilint must find clean."""
     async for opened in open_world(database, ready_template[1]):
         yield opened
+        assert await lint_findings(opened) == []
+
+
+async def lint_findings(world: World) -> list[str]:
+    """What pkilint says of every certificate and CRL in the database."""
+    async with world.platform.db.read() as session:
+        certificates = await session.all(
+            """SELECT cert_der AS der FROM authorities WHERE cert_der IS NOT NULL
+               UNION SELECT cert_der FROM service_certificates"""
+        )
+        chains = await session.all("SELECT pem_chain FROM certificate_versions")
+        crls = await session.all("SELECT der FROM crls WHERE der IS NOT NULL")
+    leaves = [ders_of_pem(row["pem_chain"])[0] for row in chains]
+    found = [_findings("certificate", der) for der in leaves]
+    found += [_findings("certificate", bytes(row["der"])) for row in certificates]
+    found += [_findings("crl", bytes(row["der"])) for row in crls]
+    return [code for codes in found for code in codes]
+
+
+@functools.lru_cache(maxsize=4096)
+def _findings(kind: Literal["certificate", "crl"], der: bytes) -> tuple[str, ...]:
+    return tuple(pkilint_findings(kind, der))
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, ClassVar
 
@@ -173,6 +175,14 @@ async def a_served_certificate(world: World, *, agent_name: str = "web1", **chan
     return Served(row["id"], agent, target_id)
 
 
+async def held_by_two(world: World) -> tuple[str, Actor, Actor]:
+    """A certificate with a target on each of two agents, and the agents."""
+    agents = await an_agent(world, "web1"), await an_agent(world, "web2")
+    targets = [await a_target(world, agent) for agent in agents]
+    row = await order(world, target_ids=targets)
+    return row["id"], *agents
+
+
 async def issue_to(world: World, *agents: Actor) -> list[str]:
     """Carry every waiting issuance of these agents to its end; the ids of the jobs."""
     job_ids = []
@@ -280,6 +290,29 @@ def with_signer(world: World, sign: Callable[[Signer, bytes], bytes]) -> Platfor
         return Watched(opened(place, sealed), sign)
 
     return replace(world.platform, signer=open_key)
+
+
+@dataclass
+class Gate:
+    """The place where keys live: says when it is asked to sign, and waits for leave."""
+
+    reached: threading.Event = field(default_factory=threading.Event)
+    leave: threading.Event = field(default_factory=threading.Event)
+    signed: list[bytes] = field(default_factory=list)
+
+    def sign(self, signer: Signer, data: bytes) -> bytes:
+        self.reached.set()
+        assert self.leave.wait(20)
+        self.signed.append(data)
+        return signer.sign(data)
+
+
+async def at_the_gate(world: World, job_id: str) -> tuple[asyncio.Task[bool], Gate]:
+    """A run that stands before its signature."""
+    gate = Gate()
+    run = asyncio.create_task(issue.run(with_signer(world, gate.sign), job_id))
+    assert await asyncio.to_thread(gate.reached.wait, 20)
+    return run, gate
 
 
 class Killed(BaseException):

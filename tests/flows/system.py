@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 from cryptography import x509
 
-from certctl.store.embedded import EmbeddedPostgres
+from certctl.store.embedded import EmbeddedPostgres, recorded_conninfo
 from tests.nginx import configuration
 from tests.tools import need
 
@@ -266,6 +267,12 @@ class System:
         """The process id of the embedded PostgreSQL."""
         home = EmbeddedPostgres(self.data).home
         return int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+
+    def sql(self, *statements: str) -> None:
+        """Past certctl, as somebody with the database's password can."""
+        with psycopg.connect(recorded_conninfo(self.data), autocommit=True) as connection:
+            for statement in statements:
+                connection.execute(statement)
 
     def stop_agent(self) -> None:
         end(self.agent)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
+from tests.flows.judges import relying_party
 from tests.flows.killed_server import STEPS
 from tests.flows.system import System, until
+from tests.kit import a_csr
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -29,13 +25,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     finally:
         system.stop()
         system.remove()
-
-
-def a_csr(name: str) -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    built = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -56,26 +45,8 @@ def test_a_server_killed_at_any_step_leaves_one_known_version(system: System, st
     assert [v["live"] for v in versions] == [True]
     assert {j["status"] for j in system.jobs(certificate_id)} == {"Completed"}
     assert system.certificate(certificate_id)["status"] == "Active"
-    assert ocsp_status(system, versions[0]) == "good"
+    assert relying_party(system, versions[0]).ocsp() == "good"
     assert unknown_signatures(system) == []
-
-
-def ocsp_status(system: System, version: dict[str, str]) -> str:
-    """What `openssl ocsp` is told of a version."""
-    folder = system.folder / version["id"]
-    folder.mkdir()
-    leaf, issuer = version["pem_chain"].split("-----END CERTIFICATE-----\n")[:2]
-    end = "-----END CERTIFICATE-----\n"
-    (folder / "leaf.pem").write_text(leaf + end)
-    (folder / "issuer.pem").write_text(issuer + end)
-    url = f"http://127.0.0.1:{system.http}/.well-known/pki/ocsp/{version['authority_id']}"
-    answer = subprocess.run(
-        ["openssl", "ocsp", "-issuer", folder / "issuer.pem", "-cert", folder / "leaf.pem",
-         "-url", url, "-CAfile", system.data / "ca.pem"],
-        capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    assert "Response verify OK" in answer.stderr
-    return answer.stdout.split(": ")[1].split("\n")[0]
 
 
 def unknown_signatures(system: System) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 from cryptography import x509 as cx509
@@ -18,31 +16,8 @@ from tests import kit
 from tests.conftest import World
 
 
-@dataclass
-class Gate:
-    """The place where keys live: says when it is asked to sign, and waits for leave."""
-
-    reached: threading.Event = field(default_factory=threading.Event)
-    leave: threading.Event = field(default_factory=threading.Event)
-    signed: list[bytes] = field(default_factory=list)
-
-    def sign(self, signer: Signer, data: bytes) -> bytes:
-        self.reached.set()
-        assert self.leave.wait(20)
-        self.signed.append(data)
-        return signer.sign(data)
-
-
-async def at_the_gate(world: World, job_id: str) -> tuple[asyncio.Task[bool], Gate]:
-    """A run that stands before its signature."""
-    gate = Gate()
-    run = asyncio.create_task(issue.run(kit.with_signer(world, gate.sign), job_id))
-    assert await asyncio.to_thread(gate.reached.wait, 20)
-    return run, gate
-
-
 async def killed_before_signing(world: World, job_id: str) -> None:
-    run, gate = await at_the_gate(world, job_id)
+    run, gate = await kit.at_the_gate(world, job_id)
     run.cancel()
     with suppress(asyncio.CancelledError):
         await run
@@ -70,7 +45,7 @@ async def intents(world: World, job_id: str) -> list[tuple[str, str]]:
 
 async def test_what_is_to_be_signed_is_recorded_before_the_signature(world: World) -> None:
     _, job_id = await a_due_issuance(world)
-    run, gate = await at_the_gate(world, job_id)
+    run, gate = await kit.at_the_gate(world, job_id)
     tbs = await kit.value(world, "SELECT tbs_der FROM issuances WHERE job_id = %(id)s", id=job_id)
     assert [state for _, state in await intents(world, job_id)] == ["intended"]
     gate.leave.set()
@@ -139,7 +114,7 @@ async def test_a_key_that_does_not_answer_is_asked_again_with_backoff_and_then_n
 
 async def test_a_run_that_was_overtaken_records_nothing(world: World) -> None:
     certificate_id, job_id = await a_due_issuance(world)
-    slow, gate = await at_the_gate(world, job_id)
+    slow, gate = await kit.at_the_gate(world, job_id)
     await lease_ends(world)
     assert await issue.run(world.platform, job_id)
     before = await kit.everything(world)
@@ -151,9 +126,9 @@ async def test_a_run_that_was_overtaken_records_nothing(world: World) -> None:
 
 async def test_an_overtaken_run_that_ends_first_leaves_the_job_to_the_other(world: World) -> None:
     certificate_id, job_id = await a_due_issuance(world)
-    slow, slow_gate = await at_the_gate(world, job_id)
+    slow, slow_gate = await kit.at_the_gate(world, job_id)
     await lease_ends(world)
-    other, other_gate = await at_the_gate(world, job_id)
+    other, other_gate = await kit.at_the_gate(world, job_id)
     slow_gate.leave.set()
     assert not await slow
     assert (await kit.job(world, job_id))["status"] == "Running"
@@ -164,7 +139,7 @@ async def test_an_overtaken_run_that_ends_first_leaves_the_job_to_the_other(worl
 
 async def test_a_run_whose_lease_lapsed_does_not_record_for_the_next(world: World) -> None:
     certificate_id, job_id = await a_due_issuance(world)
-    slow, gate = await at_the_gate(world, job_id)
+    slow, gate = await kit.at_the_gate(world, job_id)
     await lease_ends(world)
     gate.leave.set()
     assert not await slow
@@ -186,7 +161,7 @@ async def test_a_certificate_revoked_while_it_is_being_signed_does_not_come_aliv
 ) -> None:
     row = await kit.an_issued_certificate(world)
     (job_id,) = await kit.renew_now(world, row["id"], csr_pem=kit.a_csr("a.example.test"))
-    run, gate = await at_the_gate(world, job_id)
+    run, gate = await kit.at_the_gate(world, job_id)
     await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.KEY_COMPROMISE)
     gate.leave.set()
     assert not await run
@@ -231,7 +206,7 @@ async def test_a_certificate_changed_while_it_is_being_signed_is_issued_and_foun
     (job_id,) = await kit.renew_now(world, served.id)
     (item,) = await kit.offered(world, served.agent)
     await kit.send_csr(world, served.agent, item)
-    run, gate = await at_the_gate(world, job_id)
+    run, gate = await kit.at_the_gate(world, job_id)
     await certificates.update(
         world.platform, kit.ADMIN, served.id, changes={"sans": ["new.example.test"]}
     )

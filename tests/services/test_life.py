@@ -1,19 +1,14 @@
-"""A certificate's life through the services: ordered, issued, deployed, renewed, revoked."""
+"""A certificate's life through the services: ordered, issued, deployed, renewed, archived."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from certctl.domain.access import EVERYTHING
 from certctl.domain.errors import Conflict, Invalid
-from certctl.domain.revocation import Reason
 from certctl.pki import x509
-from certctl.services import certificates, deploy, issue, renew, revoke
-from certctl.store import certificates as rows
-from certctl.store import jobs
+from certctl.services import certificates, deploy, issue, renew
 from tests import kit
 from tests.conftest import World
 
@@ -193,15 +188,8 @@ async def test_a_renewal_with_a_csr_is_for_that_key(world: World) -> None:
     assert [each["spki_sha256"] for each in live] == [x509.read_csr(csr).spki_sha256]
 
 
-async def two_holders(world: World) -> tuple[str, kit.Actor, kit.Actor]:
-    agents = await kit.an_agent(world, "web1"), await kit.an_agent(world, "web2")
-    targets = [await kit.a_target(world, agent) for agent in agents]
-    row = await kit.order(world, target_ids=targets)
-    return row["id"], *agents
-
-
 async def test_each_agent_has_its_own_key_and_live_version(world: World) -> None:
-    certificate_id, first, second = await two_holders(world)
+    certificate_id, first, second = await kit.held_by_two(world)
     await kit.issue_to(world, first, second)
     live = [each for each in await kit.versions_of(world, certificate_id) if each["live"]]
     assert {each["agent_id"] for each in live} == {first.agent_id, second.agent_id}
@@ -210,7 +198,7 @@ async def test_each_agent_has_its_own_key_and_live_version(world: World) -> None
 
 
 async def test_a_certificate_waits_for_all_its_holders(world: World) -> None:
-    certificate_id, first, second = await two_holders(world)
+    certificate_id, first, second = await kit.held_by_two(world)
     await kit.issue_to(world, first)
     assert (await kit.certificate(world, certificate_id))["status"] == "Pending"
     await kit.issue_to(world, second)
@@ -221,7 +209,7 @@ async def test_a_certificate_waits_for_all_its_holders(world: World) -> None:
 async def test_the_error_of_one_holder_stays_visible_when_the_other_succeeds(
     world: World, failing_first: bool
 ) -> None:
-    certificate_id, first, second = await two_holders(world)
+    certificate_id, first, second = await kit.held_by_two(world)
     (item,) = await kit.offered(world, first)
     await kit.change(world, "UPDATE jobs SET max_attempts = 1")
     if not failing_first:
@@ -231,63 +219,6 @@ async def test_the_error_of_one_holder_stays_visible_when_the_other_succeeds(
         await kit.issue_to(world, second)
     row = await kit.certificate(world, certificate_id)
     assert (row["status"], row["last_error"]) == ("Active", "no entropy")
-
-
-async def test_a_revocation_covers_every_unexpired_version_and_ends_what_is_under_way(
-    world: World,
-) -> None:
-    certificate_id, first, second = await two_holders(world)
-    await kit.issue_to(world, first, second)
-    await kit.renew_now(world, certificate_id)
-    await kit.issue_to(world, first)
-    count = await revoke.one(
-        world.platform, kit.ADMIN, certificate_id, reason=Reason.KEY_COMPROMISE
-    )
-    versions = await kit.versions_of(world, certificate_id)
-    assert count == len(versions) == 3
-    assert all(each["revoked_at"] and not each["live"] for each in versions)
-    told = await kit.rows(world, "SELECT serial_number, reason FROM certificate_revocations")
-    assert {row["serial_number"] for row in told} == {row["serial_number"] for row in versions}
-    assert {row["reason"] for row in told} == {"keyCompromise"}
-    open_jobs = [
-        each["status"]
-        for each in await kit.jobs_of(world, certificate_id)
-        if each["status"] not in {"Completed", "Cancelled"}
-    ]
-    assert open_jobs == []
-    assert await kit.offered(world, first) == []
-
-
-async def test_an_expired_version_is_not_revoked(world: World) -> None:
-    row = await kit.an_issued_certificate(world)
-    await kit.change(
-        world, "UPDATE certificate_versions SET not_after = now() - interval '1 second'"
-    )
-    assert await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.SUPERSEDED) == 0
-
-
-async def test_a_certificate_without_a_version_cannot_be_revoked(world: World) -> None:
-    row = await kit.order(world)
-    before = await kit.everything(world)
-    with pytest.raises(Conflict, match="no version to revoke"):
-        await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.UNSPECIFIED)
-    assert await kit.everything(world) == before
-
-
-async def test_a_revocation_is_told_once(world: World) -> None:
-    row = await kit.an_issued_certificate(world)
-    await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.UNSPECIFIED)
-    before = await kit.everything(world)
-    with pytest.raises(Conflict, match="revoked already"):
-        await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.KEY_COMPROMISE)
-    assert await kit.everything(world) == before
-
-
-async def test_a_revoked_certificate_is_not_renewed(world: World) -> None:
-    row = await kit.an_issued_certificate(world)
-    await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.UNSPECIFIED)
-    with pytest.raises(Conflict, match="is Revoked and cannot be renewed"):
-        await kit.renew_now(world, row["id"], csr_pem=kit.a_csr())
 
 
 async def test_an_archived_certificate_is_not_renewed_and_leaves_its_name(world: World) -> None:
@@ -370,55 +301,3 @@ async def test_a_newer_version_supersedes_deployments_that_nobody_has_begun(worl
     assert await issue.run(world.platform, renewal.id)
     deployments = [j for j in await kit.jobs_of(world, row["id"]) if j["type"] == "Deployment"]
     assert [each["status"] for each in deployments] == ["Cancelled", "Pending"]
-
-
-async def test_a_revocation_during_the_recording_of_a_version_does_not_wait_in_a_circle(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    served = await kit.a_served_certificate(world)
-    await kit.renew_now(world, served.id)
-    (renewal,) = await kit.offered(world, served.agent)
-    await kit.send_csr(world, served.agent, renewal)
-    record, signed, revoking = issue._record, asyncio.Event(), asyncio.Event()
-
-    async def recording(*args: Any, **values: Any) -> None:
-        signed.set()
-        await revoking.wait()
-        await record(*args, **values)
-
-    monkeypatch.setattr(issue, "_record", recording)
-    running = asyncio.create_task(issue.run(world.platform, renewal.id))
-    async with asyncio.timeout(20):
-        await signed.wait()
-        async with world.platform.db.transaction() as tx:
-            await rows.lock(tx, served.id, within=EVERYTHING)
-            revoking.set()
-            while not await kit.value(world, WAITING):
-                await asyncio.sleep(0.01)
-            # Shorter than the database takes to find a circle and to break it.
-            await tx.run("SET LOCAL lock_timeout = '300ms'")
-            await jobs.cancel_open(tx, served.id, types=["Renewal"], why="revoked")
-        assert not await running
-    assert (await kit.job(world, renewal.id))["status"] == "Cancelled"
-    assert len(await kit.versions_of(world, served.id)) == 1
-
-
-WAITING = (
-    "SELECT count(*) FROM pg_stat_activity "
-    "WHERE wait_event_type = 'Lock' AND datname = current_database()"
-)
-
-
-async def test_a_revocation_and_the_recording_of_a_version_have_one_order(world: World) -> None:
-    served = await kit.a_served_certificate(world)
-    await kit.renew_now(world, served.id)
-    (renewal,) = await kit.offered(world, served.agent)
-    await kit.send_csr(world, served.agent, renewal)
-    recorded, revoked = await asyncio.gather(
-        issue.run(world.platform, renewal.id),
-        revoke.one(world.platform, kit.ADMIN, served.id, reason=Reason.UNSPECIFIED),
-    )
-    assert revoked == (2 if recorded else 1)
-    versions = await kit.versions_of(world, served.id)
-    assert len(versions) == revoked
-    assert all(each["revoked_at"] for each in versions)
