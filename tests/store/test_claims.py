@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 from certctl.domain.access import Actor
 from certctl.store import jobs
@@ -39,6 +40,19 @@ async def test_polls_at_the_same_time_never_get_the_same_job(world: World) -> No
         handed += more
     assert len(handed) == len(set(handed))
     assert set(handed) == wanted
+
+
+async def test_a_claim_passes_over_what_another_has_not_committed_yet(world: World) -> None:
+    agent = await kit.an_agent(world)
+    wanted = await waiting_work(world, 4, agent)
+    how: dict[str, Any] = {"session": None, "lease": LEASE, "limit": 3}
+    async with world.platform.db.transaction() as slow:
+        first = await jobs.claim_for_agent(slow, agent.agent_id or "", **how)
+        async with world.platform.db.transaction() as quick:
+            await quick.run("SET LOCAL lock_timeout = '300ms'")
+            second = await jobs.claim_for_agent(quick, agent.agent_id or "", **how)
+    assert (len(first), len(second)) == (3, 1)
+    assert {*first, *second} == wanted
 
 
 async def test_an_agent_is_never_given_the_work_of_another(world: World) -> None:

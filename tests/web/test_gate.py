@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from certctl.domain.access import ANY_ACTOR, ROLES, Permission
+from certctl.domain.access import ANY_ACTOR, ROLES, Actor, Permission, system
 from certctl.domain.errors import Unsafe
+from certctl.pki import ocsp
+from certctl.services import access
+from certctl.store.db import Database
 from certctl.web import app, gate
 from certctl.web.api.common import StatusAnswer
+from certctl.web.front import FrontDoor
 from tests.conftest import World
 from tests.web.kit import ADMIN, ROWS, Site, client, filled, open_site, roles_without
 
@@ -121,15 +126,42 @@ async def test_an_unsafe_state_is_told_without_its_words(world: World) -> None:
 
 
 async def test_a_handler_that_breaks_is_told_without_its_words(world: World) -> None:
-    """Within FastAPI too: the error passes through its middlewares to the front door."""
-    opened = open_site(world)
-    await world.platform.db.close()
-    door = opened.client
-    async with door:
-        answer = await opened.call("GET", "/teams", declared=False)
-    assert answer.status_code in {500, 503}
-    assert "psycopg" not in answer.text
-    assert "Traceback" not in answer.text
+    toys = gate.Resource("/toys", tag="toys")
+
+    @toys.get(needs=ANY_ACTOR, answer=StatusAnswer)
+    async def broken(call: gate.Call) -> Any:
+        raise RuntimeError("the password is sesame")
+
+    async def anybody(_secret: str) -> Actor:
+        return system("test")
+
+    behind = gate.management_api(
+        [toys],
+        world.platform,
+        anybody,
+        limiter=lambda _name: None,
+        strangers=lambda _address: None,
+        max_body=1024,
+    )
+    async with client(FrontDoor((), behind, tls=True)) as caller:
+        answer = await caller.get("/api/v1/toys", headers={"Authorization": "Bearer x"})
+    assert (answer.status_code, answer.json()["message"]) == (500, "internal error")
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
+
+
+async def test_while_the_database_is_away_every_face_says_to_come_again(world: World) -> None:
+    away = Database(world.conninfo, max_size=4)
+    await away.open()
+    await away.close()
+    opened = open_site(replace(world, platform=replace(world.platform, db=away)))
+    async with opened.client, opened.pki:
+        answer = await opened.call("GET", "/teams", key=access.make_secret(access.API_KEY).text)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        crl = await opened.pki.get("/.well-known/pki/crl/iss-local")
+        assert (crl.status_code, crl.text) == (503, "later\n")
+        told = await opened.pki.get("/.well-known/pki/ocsp/iss-local/1")
+        assert told.content == ocsp.error_response("tryLater")
+        assert (await opened.client.get("/health")).status_code == 200
 
 
 async def test_readiness_says_which_part_is_not_fit(world: World) -> None:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
 from urllib.parse import quote
 
 import httpx
@@ -103,7 +102,7 @@ async def test_a_served_certificate_is_good_and_the_answer_is_the_responders(
     assert (told.certificate_status, told.serial_number) == (GOOD, issued.good.serial_number)
     (responder,) = told.certificates
     responder.verify_directly_issued_by(issued.issuing)
-    assert told.extensions == x509.Extensions([]) or len(list(told.extensions)) == 0
+    assert list(told.extensions) == []
 
 
 async def test_a_revoked_certificate_is_told_with_its_reason(issued: Issued) -> None:
@@ -159,7 +158,7 @@ def spellings(serial: int) -> list[str]:
     text = f"{serial:x}"
     pairs = text if len(text) % 2 == 0 else f"0{text}"
     colons = ":".join(pairs[i : i + 2] for i in range(0, len(pairs), 2))
-    return [text, text.upper(), f"00{text}", colons, colons.upper()]
+    return [text, text.upper(), f"00{text}", colons, f"00:{colons.upper()}"]
 
 
 async def test_a_serial_is_known_in_every_spelling_of_its_hex(issued: Issued) -> None:
@@ -168,14 +167,15 @@ async def test_a_serial_is_known_in_every_spelling_of_its_hex(issued: Issued) ->
         assert read(answer).certificate_status is GOOD, text
 
 
-@pytest.mark.parametrize("text", ["xyz", "-1", "0x1", "1" * 61, ":", "M", "MA", "Mzzz$", "M%00"])
+@pytest.mark.parametrize(
+    "text", ["xyz", "-1", "0x1", "1" * 81, "1" * 41, "M", "MA", "Mzz$", "M%00"]
+)
 async def test_a_segment_that_is_neither_is_refused(issued: Issued, text: str) -> None:
     answer = await issued.http.get(f"{PKI}/ocsp/iss-local/{text}")
-    if answer.status_code == 200:
+    if text.startswith("M"):  # as the base64 of every request does
         assert read(answer).response_status is MALFORMED
     else:
         assert answer.status_code == 400
-        assert text.startswith("M") is False
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x30\x00", b"\x30" * 1000])
@@ -245,15 +245,12 @@ async def test_a_ca_certificate_is_der(issued: Issued) -> None:
     assert x509.load_der_x509_certificate(answer.content) == issued.issuing
 
 
-@pytest.mark.parametrize("what", ["crl/iss-local", "ca/{ca_id}.cer", "ocsp/iss-local/1"])
+@pytest.mark.parametrize("what", ["crl/iss-local", "ca/{ca_id}.cer"])
 async def test_who_has_the_present_content_is_spared_it(issued: Issued, what: str) -> None:
     """RFC 9110 §13.1.2."""
     path = f"{PKI}/{what.format(ca_id=issued.ca_id)}"
     first = await issued.http.get(path)
-    if what.startswith("ocsp"):
-        assert first.headers["ETag"]
-        return
-    for known in (first.headers["ETag"], f'"old", W/{first.headers["ETag"]}'):
+    for known in (first.headers["ETag"], f'"old", W/{first.headers["ETag"]}', "*"):
         again = await issued.http.get(path, headers={"If-None-Match": known})
         assert (again.status_code, again.content) == (304, b"")
         assert again.headers["ETag"] == first.headers["ETag"]
@@ -266,8 +263,8 @@ async def test_who_has_the_present_content_is_spared_it(issued: Issued, what: st
 )
 async def test_what_we_do_not_have_is_not_found(issued: Issued, path: str) -> None:
     answer = await issued.http.get(f"{PKI}/{path}")
-    assert answer.status_code in {400, 404}
-    assert b"\n" in answer.content or answer.json()
+    assert answer.status_code == (400 if "%00" in path else 404)
+    assert len(answer.text) < 200
 
 
 @pytest.mark.parametrize(("method", "path"), [("DELETE", "crl/iss-local"), ("PUT", "ocsp/x")])
@@ -281,7 +278,7 @@ async def test_a_wrong_method_is_told_which_are_right(
 
 
 async def test_both_listeners_answer_alike(issued: Issued, shared_site: Site) -> None:
-    paths: list[Any] = [f"{PKI}/crl/iss-local", f"{PKI}/ca/{issued.ca_id}.cer"]
+    paths = [f"{PKI}/crl/iss-local", f"{PKI}/ca/{issued.ca_id}.cer"]
     for path in paths:
         plain, tls = await issued.http.get(path), await shared_site.client.get(path)
         assert plain.content == tls.content

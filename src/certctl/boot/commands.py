@@ -93,10 +93,10 @@ def work() -> None:
 def migrate() -> None:
     """Bring the schema of CERTCTL_DATABASE_URL (or the embedded database) up to this version."""
     loaded = _settings()
-    from certctl.boot.platform import bring_up_to_date, database
+    from certctl.boot.platform import bring_up_to_date, running_or_started
 
     async def main() -> None:
-        async with database(loaded, may_start=True) as conninfo:
+        async with running_or_started(loaded) as conninfo:
             applied = await bring_up_to_date(conninfo)
             print(f"applied: {', '.join(map(str, applied)) or 'nothing was pending'}")
 

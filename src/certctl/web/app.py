@@ -86,7 +86,7 @@ def pki_door(platform: Platform, budgets: Budgets) -> FrontDoor:
 
 def _status_face(platform: Platform, budgets: Budgets) -> Face:
     limiter = per_address(budgets.status_by_address)
-    return Face(status.FACE, status.status_app(platform), limiter)
+    return Face(status.FACE, status.status_app(platform), limiter, status.tell)
 
 
 def table() -> str:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from certctl.domain.errors import CertctlError
 from certctl.web import problems
-from certctl.web.public.router import Declared
+from certctl.web.public.router import Declared, Tell
 
 log = logging.getLogger("certctl.web")
 
@@ -27,11 +27,13 @@ HSTS: Final = (b"strict-transport-security", b"max-age=31536000; includeSubDomai
 
 @dataclass(frozen=True)
 class Face:
-    """A public part as it is mounted; `limiter` takes the source address."""
+    """A public part as it is mounted; `limiter` takes the source address, and `tell` is how the
+    part words a refusal."""
 
     declared: Declared
     app: ASGIApp
     limiter: Callable[[str | None], None]
+    tell: Tell = problems.response
 
 
 class FrontDoor:
@@ -92,6 +94,6 @@ async def _limited(face: Face, scope: Scope, receive: Receive, send: Send) -> No
     try:
         face.limiter(client[0] if client else None)
     except CertctlError as error:
-        await problems.response(error, scope["state"]["request_id"])(scope, receive, send)
+        await face.tell(error, scope["state"]["request_id"])(scope, receive, send)
         return
     await face.app(scope, receive, send)

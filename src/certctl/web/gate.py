@@ -253,6 +253,13 @@ def _errors(api: FastAPI) -> None:
             headers=dict(error.headers or {}),
         )
 
+    @api.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        # The error itself goes on to the front door, which logs it.
+        return problems.problem(
+            *problems.INTERNAL, "internal error", request_id=request.state.request_id
+        )
+
 
 def _first(error: RequestValidationError) -> Invalid:
     """The first thing to mend, named as the client wrote it."""

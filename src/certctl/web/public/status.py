@@ -37,7 +37,7 @@ FACE: Final = Declared(
 )
 MOST: Final = 65_536
 OCSP_TYPE: Final = "application/ocsp-response"
-HEX: Final = re.compile(r"[0-9A-Fa-f:]{1,60}")
+HEX: Final = re.compile(r"[0-9A-Fa-f:]{1,80}")
 
 
 def status_app(platform: Platform) -> ASGIApp:
@@ -89,17 +89,18 @@ def status_app(platform: Platform) -> ASGIApp:
             Route("/.well-known/pki/crl/{id}", crl, methods=["GET"]),
             Route("/.well-known/pki/ca/{name}", ca, methods=["GET"]),
         ],
-        tell=_tell,
+        tell=tell,
     )
 
 
 def _hex(segment: str) -> str:
+    """The digits of a serial, without the zeros and colons that tools write."""
     if not HEX.fullmatch(segment):
         raise Invalid("the serial is hexadecimal", field="serial")
-    return segment
+    return segment.replace(":", "").lstrip("0") or "0"
 
 
-def _tell(error: CertctlError, request_id: str) -> Response:
+def tell(error: CertctlError, request_id: str) -> Response:
     """In words of plain text: what fetches from here reads no JSON."""
     code, _ = problems.row_for(error)
     headers = {}
@@ -131,7 +132,7 @@ def _cached(request: Request, answer: status.Answer, media_type: str) -> Respons
             f"max-age={min(seconds, 300)}, public, no-transform, must-revalidate"
         )
     known = request.headers.get("if-none-match", "")
-    if tag in {each.strip().removeprefix("W/") for each in known.split(",")}:
+    if {"*", tag} & {each.strip().removeprefix("W/") for each in known.split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(answer.der, headers=headers, media_type=media_type)
 
