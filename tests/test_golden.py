@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,13 @@ def test_the_reference_pages_are_current(name: str) -> None:
     assert page == (file.read_text() if file.exists() else ""), f"{name} is old: run `make docs`"
 
 
+@cache
+def document() -> dict[str, Any]:
+    return app.openapi_document()
+
+
 def operations() -> list[tuple[str, str, dict[str, Any]]]:
-    paths = app.openapi_document()["paths"]
+    paths = document()["paths"]
     return [
         (method, path, operation)
         for path, item in paths.items()
@@ -75,7 +81,7 @@ def test_every_route_is_in_the_openapi_document_and_nothing_else() -> None:
 
 def test_no_operation_answers_422() -> None:
     assert [path for _, path, each in operations() if "422" in each["responses"]] == []
-    assert "HTTPValidationError" not in json.dumps(app.openapi_document())
+    assert "HTTPValidationError" not in json.dumps(document())
 
 
 def test_operation_ids_are_unique() -> None:
@@ -84,9 +90,8 @@ def test_operation_ids_are_unique() -> None:
 
 
 def test_every_reference_in_the_openapi_document_leads_somewhere() -> None:
-    document = app.openapi_document()
-    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
-    assert named - set(document["components"]["schemas"]) == set()
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document())))
+    assert named - set(document()["components"]["schemas"]) == set()
 
 
 def test_every_gated_operation_describes_its_refusals() -> None:

@@ -321,7 +321,9 @@ async def test_a_deployment_that_does_not_end_is_left_after_the_grace(host, plan
     await eventually(gate.is_waited_at)
     start.stop.set()
     await asyncio.wait_for(task, 10)
+    assert plane.reports("deploy-of-job-1") == []
     gate.open()
+    await eventually(lambda: (host.folder / "agent/keys/mc-1/current.key").exists())
 
 
 async def test_a_refused_credential_is_not_the_end(host, plane, start):

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.flows.judges import relying_party
 from tests.flows.system import System, end, running, until
@@ -96,6 +98,36 @@ def test_background_work_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
         end(worker)
         system.stop()
         system.remove()
+
+
+def test_two_replicas_on_one_postgresql_tell_the_same_at_once(
+    postgres: str, tmp_path: Path
+) -> None:
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE replicas ENCODING 'UTF8' TEMPLATE template0")
+    shared = {
+        "CERTCTL_DATABASE_URL": make_conninfo(postgres, dbname="replicas"),
+        "CERTCTL_CONFIG_ENCRYPTION_KEY": "one passphrase for both of the replicas",
+        "CERTCTL_API_KEYS_NAMED": "ops:a-key-of-the-environment:admin",
+    }
+    first, second = System(tmp_path / "one", shared), System(tmp_path / "two", shared)
+    try:
+        # Together, so that both meet the empty database.
+        first.start_server(ready=False)
+        second.start_server(ready=False)
+        until("both to be ready", lambda: first.is_ready() and second.is_ready())
+        for replica in (first, second):
+            (replica.data / "admin.key").write_text("a-key-of-the-environment")
+        certificate_id = issued(first, "replicated.test")
+        version = second.versions(certificate_id)[0]
+        party = relying_party(second, version)
+        assert party.ocsp() == "good"
+        first.call("POST", f"/certificates/{certificate_id}/revoke")
+        assert party.ocsp() == "revoked"
+        assert "certificate revoked" in party.verify(ok=False)
+    finally:
+        first.stop()
+        second.stop()
 
 
 def test_a_stop_ends_long_polls_and_leaves_in_time(system: System) -> None:

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from certctl.domain.errors import CertctlError, Conflict, Invalid, Unavailable
+from certctl.pki import x509
 from certctl.store.db import Database
 from tests import kit
 from tests.conftest import World
@@ -115,13 +116,15 @@ async def test_a_database_that_is_away_is_unavailable() -> None:
 
 
 async def a_version(world: World, certificate_id: str, serial: str, agent: str | None) -> None:
+    some = await kit.value(world, "SELECT cert_der FROM authorities WHERE parent_id IS NOT NULL")
     await kit.change(
         world,
         """INSERT INTO certificate_versions (id, certificate_id, agent_id, issuer_id,
                serial_number, not_before, not_after, fingerprint_sha256, spki_sha256, sans,
                pem_chain, key_algorithm, key_size)
            VALUES ('cv-' || %(serial)s, %(certificate)s, %(agent)s, 'iss-local', %(serial)s,
-               now(), now() + interval '1 day', %(serial)s, '', '{}', '', 'ECDSA', 256)""",
+               now(), now() + interval '1 day', %(serial)s, '', '{}', %(chain)s, 'ECDSA', 256)""",
+        chain=x509.pem(bytes(some)),
         serial=serial,
         certificate=certificate_id,
         agent=agent,

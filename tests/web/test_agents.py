@@ -81,13 +81,12 @@ async def test_without_work_the_answer_comes_at_once_or_after_the_wait(site: Sit
     assert await site.work(agent, "?wait=0.05") == {"jobs": [], "count": 0}
 
 
-@pytest.mark.parametrize(
-    "query", ["wait=-1", "wait=61", "wait=nan", "wait=x", "session=" + "x" * 65]
-)
-async def test_a_wait_has_bounds(site: Site, query: str) -> None:
+async def test_a_wait_has_bounds(site: Site) -> None:
     agent = await site.enrol()
-    path = f"/agents/{agent['agent_id']}/work?{query}"
-    await site.refused(400, "GET", path, key=agent["credential"])
+    path = f"/agents/{agent['agent_id']}/work"
+    for query in ("wait=-1", "wait=61", "wait=nan", "wait=x", "session=" + "x" * 65):
+        problem = await site.refused(400, "GET", f"{path}?{query}", key=agent["credential"])
+        assert problem["field"] == query.partition("=")[0]
 
 
 async def test_an_agent_collects_its_own_live_version(site: Site) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from certctl.domain.access import system
+from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import Unsafe
 from certctl.pki.sealing import DataKey
 from certctl.services import access, authority, plain
@@ -67,7 +67,7 @@ async def defaults(on: Platform) -> None:
     actor = system("first-start")
     for kind, values in DEFAULTS:
         async with on.db.read() as session:
-            if await session.value(f"SELECT EXISTS (SELECT FROM {kind.table.name})"):  # noqa: S608
+            if await rows.any_in(session, kind.table):
                 continue
         await plain.create(on, actor, kind, values=values)
 
@@ -76,11 +76,8 @@ async def authorities(on: Platform) -> str:
     """The root and the issuing CA under it; the id of the issuing CA."""
     actor = system("first-start")
     async with on.db.read() as session:
-        issuer = await session.one(
-            f"SELECT id FROM {rows.ISSUERS.name} WHERE id = %(id)s",  # noqa: S608
-            id=ISSUER_ID,
-        )
-    if issuer is None:
+        missing = await rows.missing(session, rows.ISSUERS, [ISSUER_ID], within=EVERYTHING)
+    if missing:
         raise Unsafe(f"the issuer {ISSUER_ID} is missing: the server's own certificate needs it")
     root = await authority.create(
         on, actor, issuer_id=ISSUER_ID, parent_id=None, name="certctl root CA", path_length=1

@@ -17,21 +17,20 @@ SHOWN: Final = (
 async def get(session: Session, authority_id: str) -> Row:
     return await session.only(
         f"CA {authority_id}",
-        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s",  # noqa: S608
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s",
         id=authority_id,
     )
 
 
 async def all_active(session: Session) -> list[Row]:
     return await session.all(
-        f"SELECT {SHOWN} FROM authorities WHERE state IN ('active', 'retiring') "  # noqa: S608
-        "ORDER BY created_at"
+        f"SELECT {SHOWN} FROM authorities WHERE state IN ('active', 'retiring') ORDER BY created_at"
     )
 
 
 async def by_name(session: Session, issuer_id: str, name: str) -> Row | None:
     return await session.one(
-        f"SELECT {SHOWN} FROM authorities WHERE issuer_id = %(issuer)s AND name = %(name)s",  # noqa: S608
+        f"SELECT {SHOWN} FROM authorities WHERE issuer_id = %(issuer)s AND name = %(name)s",
         issuer=issuer_id,
         name=name,
     )
@@ -42,7 +41,7 @@ async def signing_for(session: Session, issuer_id: str) -> Row | None:
     its newest active root."""
     return await session.one(
         f"""SELECT {SHOWN} FROM authorities WHERE issuer_id = %(id)s AND state = 'active'
-            ORDER BY parent_id IS NULL, created_at DESC LIMIT 1""",  # noqa: S608
+            ORDER BY parent_id IS NULL, created_at DESC LIMIT 1""",
         id=issuer_id,
     )
 
@@ -55,7 +54,7 @@ async def chain(session: Session, authority_id: str) -> list[Row]:
                 UNION ALL
                 SELECT p.*, up.depth + 1 FROM authorities p JOIN up ON p.id = up.parent_id
                 WHERE up.depth < 10)
-            SELECT {SHOWN} FROM up ORDER BY depth""",  # noqa: S608
+            SELECT {SHOWN} FROM up ORDER BY depth""",
         id=authority_id,
     )
 
@@ -63,7 +62,7 @@ async def chain(session: Session, authority_id: str) -> list[Row]:
 async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
     """The CA that a public address means: a CA's own id, or the signing CA of an issuer."""
     found = await session.one(
-        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL",  # noqa: S608
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL",
         id=issuer_or_ca,
     )
     return found or await signing_for(session, issuer_or_ca)

@@ -94,7 +94,7 @@ async def get(session: Session, certificate_id: str, *, within: Scope) -> Row:
     """Raises NotFound for a certificate that is absent or out of scope."""
     return await session.only(
         f"certificate {certificate_id}",
-        f"SELECT {SHOWN} FROM managed_certificates c WHERE c.id = %(id)s AND {WITHIN}",  # noqa: S608
+        f"SELECT {SHOWN} FROM managed_certificates c WHERE c.id = %(id)s AND {WITHIN}",
         id=certificate_id,
         **within.sql,
     )
@@ -104,8 +104,7 @@ async def lock(tx: Tx, certificate_id: str, *, within: Scope) -> Row:
     """As `get`, and nobody else changes the certificate until the transaction ends."""
     return await tx.only(
         f"certificate {certificate_id}",
-        f"SELECT {SHOWN} FROM managed_certificates c "  # noqa: S608
-        f"WHERE c.id = %(id)s AND {WITHIN} FOR UPDATE",
+        f"SELECT {SHOWN} FROM managed_certificates c WHERE c.id = %(id)s AND {WITHIN} FOR UPDATE",
         id=certificate_id,
         **within.sql,
     )
@@ -117,7 +116,7 @@ async def insert(tx: Tx, values: Mapping[str, Any]) -> bool:
     marks = ", ".join(f"%({name})s" for name in values)
     return bool(
         await tx.run(
-            f"INSERT INTO managed_certificates ({columns}) VALUES ({marks}) "  # noqa: S608
+            f"INSERT INTO managed_certificates ({columns}) VALUES ({marks}) "
             "ON CONFLICT (id) DO NOTHING",
             **values,
         )
@@ -128,7 +127,7 @@ async def update(tx: Tx, certificate_id: str, **values: Any) -> None:
     """Change the given columns of one certificate."""
     sets = "".join(f"{name} = %({name})s, " for name in values)
     await tx.run(
-        f"UPDATE managed_certificates SET {sets}updated_at = now() WHERE id = %(id)s",  # noqa: S608
+        f"UPDATE managed_certificates SET {sets}updated_at = now() WHERE id = %(id)s",
         id=certificate_id,
         **values,
     )
@@ -194,7 +193,7 @@ async def due(session: Session, limit: int) -> list[Row]:
              AND (v.not_after - least(make_interval(days => p.renewal_window_days),
                       (v.not_after - v.not_before) / 3) <= now()
                   OR NOT c.sans <@ v.sans)
-           ORDER BY v.not_after LIMIT %(limit)s""",  # noqa: S608
+           ORDER BY v.not_after LIMIT %(limit)s""",
         limit=limit,
     )
 

@@ -30,7 +30,7 @@ async def page(
 async def get(session: Session, agent_id: str, *, within: Scope) -> Row:
     return await session.only(
         f"agent {agent_id}",
-        f"SELECT {SHOWN} FROM agents WHERE id = %(id)s AND %(scope_all)s",  # noqa: S608
+        f"SELECT {SHOWN} FROM agents WHERE id = %(id)s AND %(scope_all)s",
         id=agent_id,
         **within.sql,
     )
@@ -43,7 +43,7 @@ async def insert(tx: Tx, agent_id: str, *, credential_hash: bytes, facts: Mappin
         f"""INSERT INTO agents (id, name, hostname, os, architecture, ip_address, version,
                 credential_hash)
             VALUES (%(id)s, %(name)s, %(hostname)s, %(os)s, %(architecture)s, %(ip_address)s,
-                %(version)s, %(hash)s) RETURNING {SHOWN}""",  # noqa: S608
+                %(version)s, %(hash)s) RETURNING {SHOWN}""",
         id=agent_id,
         hash=credential_hash,
         **facts,
@@ -54,7 +54,7 @@ async def heartbeat(session: Session, agent_id: str, facts: Mapping[str, str]) -
     """Note that the agent is alive; empty facts keep what was known."""
     sets = ", ".join(f"{name} = coalesce(nullif(%({name})s, ''), {name})" for name in FACTS)
     await session.run(
-        f"UPDATE agents SET {sets}, last_heartbeat_at = now() WHERE id = %(id)s",  # noqa: S608
+        f"UPDATE agents SET {sets}, last_heartbeat_at = now() WHERE id = %(id)s",
         id=agent_id,
         **{name: facts.get(name, "") for name in FACTS},
     )

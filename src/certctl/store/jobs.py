@@ -46,7 +46,7 @@ async def page(
 async def get(session: Session, job_id: str, *, within: Scope) -> Row:
     return await session.only(
         f"job {job_id}",
-        f"SELECT {SHOWN} FROM {FROM} WHERE j.id = %(id)s AND {WITHIN}",  # noqa: S608
+        f"SELECT {SHOWN} FROM {FROM} WHERE j.id = %(id)s AND {WITHIN}",
         id=job_id,
         **within.sql,
     )
@@ -64,8 +64,7 @@ async def lock(tx: Tx, job_id: str, *, within: Scope) -> Row:
     )
     return await tx.only(
         f"job {job_id}",
-        f"SELECT {SHOWN}, {INSIDE} FROM {FROM} "  # noqa: S608
-        f"WHERE j.id = %(id)s AND {WITHIN} FOR UPDATE OF j",
+        f"SELECT {SHOWN}, {INSIDE} FROM {FROM} WHERE j.id = %(id)s AND {WITHIN} FOR UPDATE OF j",
         id=job_id,
         **within.sql,
     )
@@ -74,12 +73,12 @@ async def lock(tx: Tx, job_id: str, *, within: Scope) -> Row:
 async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
     columns = ", ".join(values)
     marks = ", ".join(f"%({name})s" for name in values)
-    await tx.run(f"INSERT INTO jobs ({columns}) VALUES ({marks})", **values)  # noqa: S608
+    await tx.run(f"INSERT INTO jobs ({columns}) VALUES ({marks})", **values)
 
 
 async def update(tx: Tx, job_id: str, **values: Any) -> None:
     sets = ", ".join(f"{name} = %({name})s" for name in values)
-    await tx.run(f"UPDATE jobs SET {sets} WHERE id = %(id)s", id=job_id, **values)  # noqa: S608
+    await tx.run(f"UPDATE jobs SET {sets} WHERE id = %(id)s", id=job_id, **values)
 
 
 async def open_issuances(session: Session, certificate_id: str) -> list[Row]:
@@ -87,7 +86,7 @@ async def open_issuances(session: Session, certificate_id: str) -> list[Row]:
         f"""SELECT {SHOWN} FROM jobs j WHERE j.certificate_id = %(id)s
               AND j.type IN ('Issuance', 'Renewal')
               AND j.status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')
-            ORDER BY j.created_at""",  # noqa: S608
+            ORDER BY j.created_at""",
         id=certificate_id,
     )
 
@@ -97,7 +96,7 @@ async def waiting_csr(tx: Tx, agent_id: str, certificate_id: str) -> Row | None:
     return await tx.one(
         f"""SELECT {SHOWN}, {INSIDE} FROM jobs j WHERE j.agent_id = %(agent)s
               AND j.certificate_id = %(certificate)s AND j.status = 'AwaitingCSR'
-            FOR UPDATE""",  # noqa: S608
+            FOR UPDATE""",
         agent=agent_id,
         certificate=certificate_id,
     )

@@ -34,7 +34,7 @@ async def is_empty(session: Session) -> bool:
 async def put_config(tx: Tx, table: str, row_id: str, *, sealed: bytes | None) -> None:
     """Keep the sealed configuration of an issuer or a target."""
     await tx.run(
-        f"UPDATE {table} SET sealed_config = %(sealed)s WHERE id = %(id)s",  # noqa: S608
+        f"UPDATE {table} SET sealed_config = %(sealed)s WHERE id = %(id)s",
         id=row_id,
         sealed=sealed,
     )
@@ -42,7 +42,7 @@ async def put_config(tx: Tx, table: str, row_id: str, *, sealed: bytes | None) -
 
 async def config(session: Session, table: str, row_id: str) -> bytes | None:
     value = await session.value(
-        f"SELECT sealed_config FROM {table} WHERE id = %(id)s",  # noqa: S608
+        f"SELECT sealed_config FROM {table} WHERE id = %(id)s",
         id=row_id,
     )
     return None if value is None else bytes(value)

@@ -254,7 +254,7 @@ def _errors(api: FastAPI) -> None:
         )
 
     @api.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
+    async def unforeseen(request: Request, _error: Exception) -> Response:
         # The error itself goes on to the front door, which logs it.
         return problems.problem(
             *problems.INTERNAL, "internal error", request_id=request.state.request_id

@@ -150,7 +150,8 @@ async def list_certificates(
         str | None, Query(max_length=500, description="Only these fields, comma-separated")
     ] = None,
 ) -> Any:
-    """Certificates by page or by cursor, filtered and sorted."""
+    """Certificates by page or by cursor, filtered and sorted. With `fields` the rows hold only
+    those and the id."""
     chosen = common.filters(
         status=None if status is None else str(status),
         environment=environment,
