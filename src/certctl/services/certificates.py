@@ -192,6 +192,7 @@ async def archive(on: Platform, actor: Actor, certificate_id: str) -> None:
             types=["Issuance", "Renewal", "Deployment"],
             why="the certificate was archived",
         )
+        await authorities.close_intents_of(tx, certificate_id, note="certificate archived")
         await audit.record(
             tx, actor, "certificate_archived", on=("certificate", certificate_id), name=row["name"]
         )

@@ -14,7 +14,9 @@ from certctl.store import jobs as job_rows
 from certctl.store.db import Row, Tx
 from certctl.wire import JobReport
 
-MAX_ATTEMPTS = 5
+# With the backoff of `domain.job` these reach over three quarters of an hour: long enough for a
+# person to mend a broken configuration, after which the next try succeeds by itself.
+MAX_ATTEMPTS = 10
 
 
 async def plan(

@@ -52,6 +52,7 @@ async def one(on: Platform, actor: Actor, certificate_id: str, *, reason: Reason
             types=["Issuance", "Renewal", "Deployment"],
             why="the certificate was revoked",
         )
+        await authorities.close_intents_of(tx, certificate_id, note="certificate revoked")
         await _tell(on, tx, actor, gone=gone, reason=reason)
         await audit.record(
             tx,
