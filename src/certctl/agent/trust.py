@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from certctl.connectors.tls import client_context
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.pki.x509 import ders_of_pem, pem
 
@@ -37,17 +38,12 @@ def tls_to(ca_file: Path | None) -> ssl.SSLContext:
         Unsafe: when the file holds no certificate.
     """
     try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
+        return client_context(ca_file)
+    except OSError as error:
         raise Unsafe(
             f"{ca_file} holds no usable CA certificate ({error}); "
             "correct CERTCTL_SERVER_CA_BUNDLE_PATH or delete the file and enrol again"
         ) from error
-    if ca_file is not None:
-        # The pinned certificate is the anchor even when it is an intermediate.
-        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
 
 
 async def fetch_ca(server_url: str, fingerprint: str) -> str:

@@ -159,7 +159,7 @@ def readiness(built: Built, issuing_id: str) -> Readiness:
         parts = dict.fromkeys(("db", "migrations", "worker", "signer"), "unknown")
         try:
             async with asyncio.timeout(3):
-                age = (await report.readiness(built.platform))["worker_age"]
+                age = await report.worker_age(built.platform)
                 parts["db"] = "ok"
                 alive = age is not None and age < WORKER_AGE
                 parts["worker"] = "ok" if alive else "no worker has reported for a minute"

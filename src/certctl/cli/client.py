@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from certctl.cli.settings import API_KEY, CA_BUNDLE, SERVER_URL, Access
+from certctl.connectors.tls import client_context
 from certctl.domain.errors import (
     CertctlError,
     Conflict,
@@ -117,19 +118,13 @@ def trust(access: Access) -> ssl.SSLContext:
     Raises:
         Unsafe: when the file holds no certificate.
     """
-    cafile = access.ca_file
     try:
-        context = ssl.create_default_context(cafile=None if cafile is None else str(cafile))
-    except (OSError, ssl.SSLError) as error:
+        return client_context(access.ca_file)
+    except OSError as error:
         raise Unsafe(
-            f"{cafile} holds no usable CA certificate; correct --ca-bundle, {CA_BUNDLE} or "
-            "ca_file in client.toml"
+            f"{access.ca_file} holds no usable CA certificate; correct --ca-bundle, {CA_BUNDLE} "
+            "or ca_file in client.toml"
         ) from error
-    if cafile is not None:
-        # The file's certificate is the anchor even when it is an intermediate.
-        context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    return context
 
 
 def _meaning(answer: httpx.Response, access: Access) -> Any:

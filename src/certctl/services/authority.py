@@ -66,7 +66,6 @@ class Opened:
     issuer: Issuer
     config: Any
     authority_id: str | None
-    root_der: bytes | None
 
 
 async def open_issuer(on: Platform, session: Session, issuer_id: str) -> Opened:
@@ -83,8 +82,7 @@ async def open_issuer(on: Platform, session: Session, issuer_id: str) -> Opened:
     ca = await authorities.signing_for(session, issuer_id)
     if ca is None:
         raise Conflict(f"issuer {issuer_id} has no active CA", field="issuer_id")
-    authority = await open_authority(on, session, ca)
-    return Opened(kind(authority), config, ca["id"], authority.cert_der)
+    return Opened(kind(await open_authority(on, session, ca)), config, ca["id"])
 
 
 async def _issuer_config(on: Platform, session: Session, row: Row, *, kind: Any) -> Any:

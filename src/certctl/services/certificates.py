@@ -9,11 +9,10 @@ from certctl.domain import certificate, profile
 from certctl.domain.access import Actor, Permission
 from certctl.domain.certificate import Status
 from certctl.domain.errors import Conflict, Invalid
-from certctl.domain.ids import checked_id, new_id, repeatable_id
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
 from certctl.services import audit, issue, renew
-from certctl.services.plain import check_match
+from certctl.services.plain import check_match, choose_id
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, jobs, rows, versions
 from certctl.store.db import Row, Tx
@@ -97,13 +96,7 @@ async def create(
     values.setdefault("certificate_profile_id", DEFAULT_PROFILE)
     values |= _names(values["common_name"], values.get("sans", []))
     async with on.db.transaction() as tx:
-        certificate_id = (
-            checked_id(chosen)
-            if chosen
-            else repeatable_id("mc", actor.id, idempotency_key)
-            if idempotency_key
-            else new_id("mc", tx.now)
-        )
+        certificate_id = choose_id("mc", actor, tx.now, chosen=chosen, key=idempotency_key)
         await _check_references(tx, actor, values)
         await _check_targets(tx, actor, target_ids)
         if not await certificates.insert(tx, {"id": certificate_id, **values}):

@@ -25,7 +25,7 @@ from certctl.pki.sealing import Place
 from certctl.services import audit
 from certctl.services.platform import Platform
 from certctl.store import fleet, rows, secrets
-from certctl.store.db import Row, Tx
+from certctl.store.db import Row, Session, Tx
 
 MASK: Final = "********"
 
@@ -114,7 +114,7 @@ async def create(
     chosen = values.pop("id", None)
     kind.check(values)
     async with on.db.transaction() as tx:
-        row_id = _row_id(kind.prefix, actor, tx.now, chosen=chosen, key=idempotency_key)
+        row_id = choose_id(kind.prefix, actor, tx.now, chosen=chosen, key=idempotency_key)
         config = _parsed(kind, values.get("type"), values.get("config", {}))
         await _check_agent(tx, values)
         shown = {**values, **_shown_config(kind, values, config)}
@@ -150,7 +150,7 @@ async def update(
             raise Invalid("type cannot be changed; make a new one", field="type")
         new = dict(changes)
         if kind.catalogue is not None and "config" in changes:
-            kept = await _unsealed(on, tx, kind, row_id)
+            kept = await whole_config(on, tx, kind, row_id)
             config = _parsed(kind, row["type"], merged(kept, changes["config"] or {}))
             new |= _shown_config(kind, {**row, **changes}, config)
             await _seal(on, tx, kind, row_id, config=config)
@@ -185,11 +185,6 @@ def etag(updated_at: datetime) -> str:
     return f'"{int(updated_at.timestamp() * 1_000_000):x}"'
 
 
-async def whole_config(on: Platform, tx: Any, kind: Plain, row_id: str) -> dict[str, Any]:
-    """The configuration with its secrets, for the connector that uses it and nobody else."""
-    return await _unsealed(on, tx, kind, row_id)
-
-
 def merged(kept: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`given`, in which a mask stands for the value that is kept already."""
     return {
@@ -204,9 +199,14 @@ def merged(kept: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row_id(
+def choose_id(
     prefix: str, actor: Actor, now: datetime, *, chosen: str | None, key: str | None
 ) -> str:
+    """The id of a new row: the caller's, that of its Idempotency-Key, or a fresh one.
+
+    Raises:
+        Invalid: when the caller's is no identifier.
+    """
     if chosen is not None:
         return checked_id(chosen)
     return repeatable_id(prefix, actor.id, key) if key else new_id(prefix, now)
@@ -267,8 +267,9 @@ async def _seal(
         await secrets.put_config(tx, kind.table.name, row_id, sealed=sealed)
 
 
-async def _unsealed(on: Platform, tx: Any, kind: Plain, row_id: str) -> dict[str, Any]:
-    sealed = await secrets.config(tx, kind.table.name, row_id)
+async def whole_config(on: Platform, session: Session, kind: Plain, row_id: str) -> dict[str, Any]:
+    """The configuration with its secrets, for the connector that uses it and nobody else."""
+    sealed = await secrets.config(session, kind.table.name, row_id)
     return {} if sealed is None else unsealed_config(on, kind, row_id, sealed=sealed)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from certctl.domain.access import Actor, Permission
 from certctl.services.platform import Platform
 from certctl.store import report
@@ -16,7 +14,7 @@ async def gauges(on: Platform, actor: Actor) -> dict[str, int]:
         return await report.gauges(session)
 
 
-async def readiness(on: Platform) -> dict[str, Any]:
+async def worker_age(on: Platform) -> float | None:
     """How long ago a worker was last alive, in seconds; None when there never was one."""
     async with on.db.read() as session:
-        return {"worker_age": await report.worker_age(session)}
+        return await report.worker_age(session)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from certctl.domain.access import Scope
 from certctl.domain.listing import PageRequest
+from certctl.store.certificates import WITHIN
 from certctl.store.db import Row, Session, Tx
 from certctl.store.paging import Listing, Order, fetch
 
@@ -21,10 +22,6 @@ INSIDE: Final = (
     "(SELECT t.type FROM deployment_targets t WHERE t.id = j.target_id) AS target_type"
 )
 FROM: Final = "jobs j JOIN managed_certificates c ON c.id = j.certificate_id"
-WITHIN: Final = (
-    "(%(scope_all)s OR c.issuer_id = ANY(%(scope_issuers)s) "
-    "OR c.certificate_profile_id = ANY(%(scope_profiles)s))"
-)
 FILTERS: Final = {
     "status": "j.status = %(status)s",
     "type": "j.type = %(type)s",
