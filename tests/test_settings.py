@@ -27,6 +27,7 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "config_encryption_key": ("k" * 32, "k" * 32, ("k" * 31, "change-me-32-char-encryption-key")),
     "api_keys_named": ("", (), ("name", "name:", ":key", "n:0123456789abcdef:root", "n:short")),
     "keygen_mode": ("agent", "agent", ("server", "AGENT")),
+    "demo_mode_ack": ("true", True, ("maybe",)),
     "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),
     "log_level": ("warn", "warn", ("loud", "WARN")),
     "log_format": ("text", "text", ("xml",)),
@@ -38,6 +39,15 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "ocsp_rate_limit_per_ip_min": ("60", 60, ("0",)),
     "scheduler_renewal_check_interval": ("5m", timedelta(minutes=5), ("5", "59s", "soon")),
     "job_awaiting_csr_timeout": ("90m", timedelta(minutes=90), ("0s", "1 day")),
+    "job_awaiting_approval_timeout": ("24h", timedelta(days=1), ("0s", "a week")),
+    "job_agent_offline_ttl": ("90s", timedelta(seconds=90), ("0s", "-5m", "5")),
+    "notification_retention": ("30d", timedelta(days=30), ("1h", "x")),
+    "renewal_concurrency": ("5", 5, ("0", "-1", "501")),
+    "acme_ari_http_timeout_seconds": ("7", 7, ("7s", "soon")),
+    "policy_block_severity": ("Error", "Error", ("error", "Fatal")),
+    "webhook_url": ("https://hooks.example/x", "https://hooks.example/x", ()),
+    "webhook_secret": ("s" * 32, "s" * 32, ()),
+    "digest_enabled": ("yes", True, ("daily",)),
     "job_lease": ("1m30s", timedelta(seconds=90), ("100ms", "30")),
     "job_retention": ("7d", timedelta(days=7), ("1h", "7w")),
     "crl_validity": ("12h", timedelta(hours=12), ("59m", "11d")),
@@ -173,3 +183,18 @@ def test_the_address_in_certificates_follows_the_listener_unless_given(
 def test_certificate_and_key_files_go_together(field: str) -> None:
     with pytest.raises(Unsafe, match="go together"):
         load({variable(field): "/x"})
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("", 15), ("0", 15), ("-3", 15), ("4", 4)])
+def test_a_time_for_renewal_information_that_is_not_positive_means_the_default(
+    given: str, seconds: int
+) -> None:
+    loaded = load({"CERTCTL_ACME_ARI_HTTP_TIMEOUT_SECONDS": given})
+    assert loaded.ari_timeout == timedelta(seconds=seconds)
+
+
+def test_keys_made_by_the_server_must_be_acknowledged() -> None:
+    server = {"CERTCTL_KEYGEN_MODE": "server"}
+    with pytest.raises(Unsafe, match="CERTCTL_DEMO_MODE_ACK"):
+        load(server)
+    assert load({**server, "CERTCTL_DEMO_MODE_ACK": "true"}).keygen_mode == "server"

@@ -129,8 +129,13 @@ class Settings(BaseModel):
     api_keys_named: Annotated[tuple[NamedKey, ...], BeforeValidator(named_keys)] = Field(
         (), description="API keys as name:key[:admin], comma-separated"
     )
-    keygen_mode: Literal["agent"] = Field(
-        "agent", description="Who makes private keys; they never leave the agent's host"
+    keygen_mode: Literal["agent", "server"] = Field(
+        "agent",
+        description="Who makes the keys of certificates without a target: their operators "
+        "(agent), or the server (needs CERTCTL_DEMO_MODE_ACK); agents make their own always",
+    )
+    demo_mode_ack: Flag = Field(
+        False, description="Acknowledges that the server makes and keeps private keys"
     )
     max_body_size: int = Field(
         1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body in bytes"
@@ -165,6 +170,16 @@ class Settings(BaseModel):
     job_awaiting_csr_timeout: Duration = Field(
         timedelta(hours=24), ge=timedelta(seconds=1), description="Longest wait for an agent's CSR"
     )
+    job_awaiting_approval_timeout: Duration = Field(
+        timedelta(hours=168),
+        ge=timedelta(seconds=1),
+        description="Longest wait for a second person's decision; then the job is cancelled",
+    )
+    job_agent_offline_ttl: Duration = Field(
+        timedelta(minutes=5),
+        gt=timedelta(0),
+        description="Silence of an agent after which its running jobs go back to the queue",
+    )
     job_lease: Duration = Field(
         timedelta(minutes=5),
         ge=timedelta(seconds=1),
@@ -173,6 +188,26 @@ class Settings(BaseModel):
     job_retention: Duration = Field(
         timedelta(days=90), ge=timedelta(days=1), description="How long ended jobs are kept"
     )
+    notification_retention: Duration = Field(
+        timedelta(days=90), ge=timedelta(days=1), description="How long notifications are kept"
+    )
+    renewal_concurrency: int = Field(
+        25, ge=1, le=500, description="Most questions to outside CAs at once"
+    )
+    acme_ari_http_timeout_seconds: int = Field(
+        15,
+        description="Seconds that a CA has to say when to renew (RFC 9773); 0 or less: 15",
+    )
+    policy_block_severity: Literal["", "Warning", "Error", "Critical"] = Field(
+        "", description="Severity from which a violated policy rule blocks; default: none does"
+    )
+    webhook_url: SecretStr = Field(
+        SecretStr(""), description="http(s) URL that notifications are posted to, signed"
+    )
+    webhook_secret: SecretStr = Field(
+        SecretStr(""), description="Secret under which they are signed (HMAC-SHA256)"
+    )
+    digest_enabled: Flag = Field(False, description="Whether a digest is sent each day")
     crl_validity: Duration = Field(
         timedelta(days=1), ge=timedelta(hours=1), le=timedelta(days=10), description="Life of a CRL"
     )
@@ -229,6 +264,11 @@ class Settings(BaseModel):
             raise ValueError(
                 "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
             )
+        if self.keygen_mode == "server" and not self.demo_mode_ack:
+            raise ValueError(
+                "CERTCTL_KEYGEN_MODE=server lets private keys be made and kept on the server: "
+                "acknowledge it with CERTCTL_DEMO_MODE_ACK=true"
+            )
         if self.ocsp_responder_rotation_grace >= self.ocsp_responder_validity:
             raise ValueError(
                 "CERTCTL_OCSP_RESPONDER_ROTATION_GRACE must be shorter than "
@@ -251,6 +291,12 @@ class Settings(BaseModel):
         """The http URL under which relying parties fetch OCSP, CRLs and CA certificates."""
         host = f"[{self.pki_http_host}]" if ":" in self.pki_http_host else self.pki_http_host
         return self.pki_base_url or f"http://{host}:{self.pki_http_port}"
+
+    @property
+    def ari_timeout(self) -> timedelta:
+        """Time for a CA's renewal information; what is not positive means 15 s."""
+        seconds = self.acme_ari_http_timeout_seconds
+        return timedelta(seconds=seconds if seconds > 0 else 15)
 
     @property
     def server_name_list(self) -> tuple[str, ...]:

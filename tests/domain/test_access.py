@@ -27,7 +27,12 @@ def test_the_administrator_may_do_everything() -> None:
 def test_the_operator_may_not_retire_agents_or_delete_issuers_and_profiles() -> None:
     agents_only = {P.AGENT_HEARTBEAT, P.AGENT_JOB_POLL, P.AGENT_JOB_COMPLETE, P.AGENT_JOB_REPORT}
     missing = set(Permission) - ROLES["r-operator"]
-    assert missing == agents_only | {P.AGENT_RETIRE, P.ISSUER_DELETE, P.PROFILE_DELETE}
+    assert missing == agents_only | {
+        P.AGENT_RETIRE,
+        P.CERT_BULK_REVOKE,
+        P.ISSUER_DELETE,
+        P.PROFILE_DELETE,
+    }
 
 
 def test_the_viewer_may_read_and_nothing_else() -> None:

@@ -19,9 +19,9 @@ NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 # Rows: from. Columns: to, in the order of the header. x is a legal move.
 JOBS = """
                  Pending AwaitingApproval AwaitingCSR Running Completed Failed Cancelled
-Pending          .       .                x           x       .         x      x
-AwaitingApproval x       .                x           .       .         x      x
-AwaitingCSR      x       .                .           .       .         x      x
+Pending          .       x                x           x       .         x      x
+AwaitingApproval x       .                x           .       .         .      x
+AwaitingCSR      x       x                .           .       .         x      x
 Running          x       .                x           .       x         x      x
 Completed        .       .                .           .       .         .      .
 Failed           .       .                .           .       .         .      .

@@ -36,7 +36,7 @@ def facts(**changes: Any) -> Facts:
         ({"now": JAN_1 + 60 * DAY}, "due since 2030-03-02 00:00 UTC"),
         ({"now": JAN_1 + 91 * DAY}, "due since 2030-03-02 00:00 UTC"),
         ({"wanted_names": frozenset({"a.test", "b.test"})}, "names not covered: b.test"),
-        ({"names": frozenset({"a.test", "b.test"})}, None),
+        ({"names": frozenset({"a.test", "b.test"})}, "names no longer wanted: b.test"),
         (
             {"now": JAN_1 + 80 * DAY, "wanted_names": frozenset({"c.test", "b.test"})},
             "names not covered: b.test, c.test",

@@ -11,7 +11,7 @@ from cryptography import x509 as cx509
 from certctl.domain.errors import Unavailable
 from certctl.domain.revocation import Reason
 from certctl.pki.keys import Signer
-from certctl.services import certificates, issue, jobs, revoke
+from certctl.services import certificates, issue, revoke, sweep
 from tests import kit
 from tests.conftest import World
 
@@ -26,7 +26,7 @@ async def killed_before_signing(world: World, job_id: str) -> None:
 
 async def lease_ends(world: World) -> None:
     await kit.change(world, "UPDATE jobs SET leased_until = now() - interval '1 second'")
-    await jobs.sweep(world.platform)
+    await sweep.sweep(world.platform)
 
 
 async def a_due_issuance(world: World) -> tuple[str, str]:
@@ -174,7 +174,7 @@ async def test_an_intent_that_nobody_comes_back_to_is_closed_in_time(world: Worl
     await killed_before_signing(world, job_id)
     await certificates.archive(world.platform, kit.ADMIN, certificate_id)
     await kit.change(world, "UPDATE issuances SET created_at = now() - interval '1 day'")
-    await jobs.prune(world.platform)
+    await sweep.prune(world.platform)
     assert [state for _, state in await intents(world, job_id)] == ["closed"]
 
 
@@ -182,7 +182,7 @@ async def test_an_intent_that_its_job_will_come_back_to_stays_open(world: World)
     _, job_id = await a_due_issuance(world)
     await killed_before_signing(world, job_id)
     await kit.change(world, "UPDATE issuances SET created_at = now() - interval '1 day'")
-    await jobs.prune(world.platform)
+    await sweep.prune(world.platform)
     assert [state for _, state in await intents(world, job_id)] == ["intended"]
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from certctl.domain.errors import Conflict, Invalid, NotAllowed, NotFound
-from certctl.services import issue, jobs
+from certctl.services import issue, jobs, sweep
 from tests import kit
 from tests.conftest import World
 
@@ -209,7 +209,7 @@ async def test_a_report_after_the_lease_moved_on_does_not_count_as_another_attem
 ) -> None:
     agent, item = await a_deployment(world)
     await lapse(world)
-    await jobs.sweep(world.platform)
+    await sweep.sweep(world.platform)
     with pytest.raises(Conflict, match="is Pending"):
         await kit.report(world, agent, item.id, status="Failed", error="too late")
     assert (await kit.job(world, item.id))["attempts"] == 1
@@ -230,7 +230,7 @@ async def test_a_lapsed_deployment_is_tried_again_and_at_last_fails_with_the_rea
     seen = []
     for attempt in range(most):
         await lapse(world)
-        assert await jobs.sweep(world.platform) == 1
+        assert await sweep.sweep(world.platform) == 1
         seen.append((await kit.job(world, item.id))["status"])
         if attempt < most - 1:
             assert len(await kit.offered(world, agent)) == 1
@@ -239,7 +239,7 @@ async def test_a_lapsed_deployment_is_tried_again_and_at_last_fails_with_the_rea
     assert job["last_error"].startswith("lease_expired: ")
     row = await kit.certificate(world, job["certificate_id"])
     assert row["last_error"] == job["last_error"]
-    assert (await kit.actions(world)).count("job_reaped") == most
+    assert (await kit.actions(world)).count("job_timeout") == most
 
 
 async def test_a_lapsed_issuance_is_due_again_at_once(world: World) -> None:
@@ -248,7 +248,7 @@ async def test_a_lapsed_issuance_is_due_again_at_once(world: World) -> None:
         world,
         "UPDATE jobs SET status = 'Running', attempts = 1, leased_until = now() - interval '1 s'",
     )
-    await jobs.sweep(world.platform)
+    await sweep.sweep(world.platform)
     assert await issue.run(world.platform, job_id)
     assert len(await kit.versions_of(world, certificate_id)) == 1
 
@@ -256,9 +256,9 @@ async def test_a_lapsed_issuance_is_due_again_at_once(world: World) -> None:
 async def test_a_job_waits_for_a_csr_only_so_long(world: World) -> None:
     agent = await kit.an_agent(world)
     row = await kit.order(world, target_ids=[await kit.a_target(world, agent)])
-    assert await jobs.sweep(world.platform) == 0
+    assert await sweep.sweep(world.platform) == 0
     await kit.change(world, "UPDATE jobs SET created_at = now() - interval '25 hours'")
-    assert await jobs.sweep(world.platform) == 1
+    assert await sweep.sweep(world.platform) == 1
     (job,) = await kit.jobs_of(world, row["id"])
     assert job["status"] == "Failed"
     assert job["last_error"].startswith("csr_timeout: ")
@@ -269,7 +269,7 @@ async def test_a_due_job_whose_task_was_lost_is_taken_up_once(world: World) -> N
     certificate_id, _ = await a_due_issuance(world)
     await kit.change(world, "DELETE FROM procrastinate.procrastinate_jobs")
     for _ in range(3):
-        await jobs.sweep(world.platform)
+        await sweep.sweep(world.platform)
     assert await kit.value(world, "SELECT count(*) FROM procrastinate.procrastinate_jobs") == 1
     await world.run_tasks()
     assert (await kit.certificate(world, certificate_id))["status"] == "Active"
@@ -278,7 +278,7 @@ async def test_a_due_job_whose_task_was_lost_is_taken_up_once(world: World) -> N
 async def test_sweeps_at_the_same_time_reap_a_job_once(world: World) -> None:
     _, item = await a_deployment(world)
     await lapse(world)
-    touched = await asyncio.gather(*(jobs.sweep(world.platform) for _ in range(4)))
+    touched = await asyncio.gather(*(sweep.sweep(world.platform) for _ in range(4)))
     assert sum(touched) == 1
     assert (await kit.job(world, item.id))["status"] == "Pending"
 
@@ -337,6 +337,6 @@ async def test_the_same_csr_again_is_accepted_and_another_is_not(world: World) -
 async def test_old_jobs_are_forgotten_and_their_versions_stay(world: World) -> None:
     row = await kit.an_issued_certificate(world)
     await kit.change(world, "UPDATE jobs SET completed_at = now() - interval '91 days'")
-    assert await jobs.prune(world.platform) == 1
+    assert await sweep.prune(world.platform) == 1
     assert await kit.jobs_of(world, row["id"]) == []
     assert len(await kit.versions_of(world, row["id"])) == 1

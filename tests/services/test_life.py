@@ -251,9 +251,7 @@ async def test_new_names_are_issued_by_the_renewal_that_they_cause(world: World)
     await certificates.update(
         world.platform, kit.ADMIN, served.id, changes={"sans": ["new.example.test"]}
     )
-    assert await renew.find_due(world.platform) == 1
-    reason = (await kit.jobs_of(world, served.id))[-1]["reason"]
-    assert reason == "names not covered: new.example.test"
+    assert (await kit.jobs_of(world, served.id))[-1]["reason"] == "changed by admin"
     await kit.issue_to(world, served.agent)
     assert (await kit.versions_of(world, served.id))[-1]["sans"] == [
         "a.example.test",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from certctl.services import authority, issue, jobs
+from certctl.services import authority, issue, sweep
 from certctl.services.platform import Platform
 from tests import kit
 from tests.conftest import World
@@ -43,7 +43,7 @@ async def test_a_draft_for_a_ca_that_was_replaced_since_is_closed_and_drawn_anew
         await issue.run(kit.with_signer(world, kit.killed), job_id)
     successor = await another_ca(world)
     await kit.change(world, "UPDATE jobs SET leased_until = now() - interval '1 second'")
-    await jobs.sweep(world.platform)
+    await sweep.sweep(world.platform)
     await kit.change(world, "UPDATE jobs SET scheduled_at = now()")
     assert await issue.run(world.platform, job_id)
     (version,) = await kit.versions_of(world, row["id"])

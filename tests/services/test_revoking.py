@@ -89,7 +89,7 @@ async def test_a_revocation_while_a_version_is_recorded_does_not_wait_in_a_circl
                 await asyncio.sleep(0.01)
             # Shorter than the database takes to find a circle and to break it.
             await tx.run("SET LOCAL lock_timeout = '300ms'")
-            await jobs.cancel_open(tx, served.id, types=["Renewal"], why="revoked")
+            await jobs.cancel_open(tx, [served.id], why="revoked")
         assert not await running
     assert (await kit.job(world, renewal.id))["status"] == "Cancelled"
     assert len(await kit.versions_of(world, served.id)) == 1

@@ -31,6 +31,7 @@ class Order:
     ekus: tuple[str, ...] = ("serverAuth",)
     csr_pem: str | None = None
     must_staple: bool = False
+    short_lived: bool = False
     purpose: Purpose = "leaf"
     path_length: int | None = None
 
@@ -61,6 +62,29 @@ class Issuer(Protocol):
 
     async def issue(self, order: Order) -> Issued:
         """Raises Unavailable when another try may help, Refused when not."""
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """A CA's renewal information (RFC 9773 §4.2); `ask_again` comes from Retry-After."""
+
+    start: datetime
+    end: datetime
+    ask_again: timedelta
+    explanation_url: str | None = None
+
+
+@runtime_checkable
+class SuggestsRenewal(Protocol):
+    """A CA that tells when it would have its certificates renewed."""
+
+    async def suggest(self, chain: tuple[bytes, ...], *, timeout: timedelta) -> Suggested:
+        """The window for a certificate, given as DER with its chain, the leaf first.
+
+        Raises:
+            Unavailable: when the CA did not answer within `timeout` or in a form that can be read.
+            Refused: when it has no such information.
+        """
 
 
 @runtime_checkable

@@ -19,18 +19,26 @@ class Permission(StrEnum):
     AGENT_JOB_REPORT = "agent.job.report"
     AGENT_READ = "agent.read"
     AGENT_RETIRE = "agent.retire"
+    APPROVAL_APPROVE = "approval.approve"
+    APPROVAL_READ = "approval.read"
+    APPROVAL_REJECT = "approval.reject"
     AUDIT_READ = "audit.read"
+    CERT_BULK_REVOKE = "cert.bulk_revoke"
     CERT_DELETE = "cert.delete"
     CERT_EDIT = "cert.edit"
     CERT_ISSUE = "cert.issue"
     CERT_READ = "cert.read"
     CERT_REVOKE = "cert.revoke"
+    DIGEST_READ = "digest.read"
+    DIGEST_SEND = "digest.send"
     ISSUER_DELETE = "issuer.delete"
     ISSUER_EDIT = "issuer.edit"
     ISSUER_READ = "issuer.read"
     JOB_CANCEL = "job.cancel"
     JOB_READ = "job.read"
     METRICS_READ = "metrics.read"
+    NOTIFICATION_EDIT = "notification.edit"
+    NOTIFICATION_READ = "notification.read"
     OWNER_DELETE = "owner.delete"
     OWNER_EDIT = "owner.edit"
     OWNER_READ = "owner.read"
@@ -40,6 +48,7 @@ class Permission(StrEnum):
     PROFILE_DELETE = "profile.delete"
     PROFILE_EDIT = "profile.edit"
     PROFILE_READ = "profile.read"
+    STATS_READ = "stats.read"
     TARGET_DELETE = "target.delete"
     TARGET_EDIT = "target.edit"
     TARGET_READ = "target.read"
@@ -70,7 +79,7 @@ def _only_agents_use(permission: Permission) -> bool:
 _ALL = frozenset(Permission)
 _OPERATOR = frozenset(
     p for p in _ALL if not _only_agents_use(p) and p != Permission.AGENT_RETIRE
-) - {Permission.ISSUER_DELETE, Permission.PROFILE_DELETE}
+) - {Permission.ISSUER_DELETE, Permission.PROFILE_DELETE, Permission.CERT_BULK_REVOKE}
 
 ROLES: Final[dict[str, frozenset[Permission]]] = {
     "r-admin": _ALL,

@@ -6,6 +6,8 @@ class to a status, the agent and the CLI map it to an exit code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class CertctlError(Exception):
     """Root of the tree; never raised itself."""
@@ -36,11 +38,14 @@ class NotFound(CertctlError):
 
 
 class Conflict(CertctlError):
-    """The request does not fit the present state."""
+    """The request does not fit the present state; `counts` says what stands in its way."""
 
-    def __init__(self, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, counts: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__(message)
         self.field = field
+        self.counts = counts
 
 
 class Gone(CertctlError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
@@ -14,6 +15,10 @@ EKUS = ("serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamp
 # Key families, each with the range that a rule's `min_size` may have: from the weakest key that is
 # safe to the strongest that agents make.
 KEY_SIZES: Final = {"ECDSA": range(256, 385), "RSA": range(2048, 4097), "Ed25519": range(257)}
+
+
+SHORT: Final = timedelta(hours=1)
+SHORTEST: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,13 @@ class Profile:
     must_staple: bool = False
     allow_single_labels: bool = False
     enabled: bool = True
+    spiffe_pattern: str = ""
+    allow_short_lived: bool = False
+
+    @property
+    def is_short_lived(self) -> bool:
+        """Whether expiry stands in for revocation (RFC 9608)."""
+        return self.allow_short_lived and self.max_lifetime < SHORT
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,16 @@ class Order:
     names: tuple[Name, ...]
     key_algorithm: str
     key_size: int
+
+
+def preferred_key(rules: Sequence[Mapping[str, Any]]) -> str:
+    """The first key family that the rules allow, in the least size that they allow."""
+    first: Mapping[str, Any] = rules[0] if rules else {"algorithm": "ECDSA", "min_size": 256}
+    if first["algorithm"] == "RSA":
+        return f"RSA-{next(size for size in (2048, 3072, 4096) if size >= first['min_size'])}"
+    if first["algorithm"] == "ECDSA":
+        return "ECDSA-P256" if first["min_size"] <= 256 else "ECDSA-P384"
+    return str(first["algorithm"])
 
 
 def violations(profile: Profile, order: Order) -> list[str]:
@@ -78,9 +100,16 @@ def name_violations(profile: Profile, names: tuple[Name, ...]) -> list[str]:
             re.fullmatch(pattern, name.value) for pattern in profile.san_patterns
         ):
             found.append(f"required_san_patterns: {name} matches none of the profile's patterns")
+        if name.kind is NameKind.URI and not _fits_spiffe(profile, name):
+            found.append(f"spiffe_uri_pattern: {name} does not match the profile's pattern")
         if name.kind is NameKind.DNS and "." not in name.value and not profile.allow_single_labels:
             found.append(f"allow_single_labels: {name} is a single label")
     return found
+
+
+def _fits_spiffe(profile: Profile, name: Name) -> bool:
+    pattern = profile.spiffe_pattern
+    return not pattern or re.fullmatch(pattern, name.value) is not None
 
 
 # Escapes and character classes: what stands in them neither repeats nor branches.
@@ -89,16 +118,15 @@ BITS_OF_A_REPEAT: Final = 8  # a name has some 2**8 characters
 MOST_BITS: Final = 24
 
 
-def checked_pattern(pattern: str) -> str:
+def checked_pattern(pattern: str, field: str = "required_san_patterns") -> str:
     """A SAN pattern that compiles and cannot run away (ReDoS).
 
     Matching goes back to each repeat and each branch, so that their number bounds its time; no
     group is repeated, and none of the extensions `(?…)` but `(?:` is taken.
 
     Raises:
-        Invalid: naming `required_san_patterns`.
+        Invalid: naming the field.
     """
-    field = "required_san_patterns"
     bare = LITERALS.sub("x", pattern)
     repeats = len(re.findall(r"[*+{]", bare))
     branches = len(re.findall(r"[?|]", bare.replace("(?:", "(")))

@@ -13,11 +13,11 @@ from typing import Final
 
 from procrastinate.app import App
 
-from certctl.services import jobs, renew, status
+from certctl.services import bulk, renew, status, suggest, sweep
 from certctl.services.audit import Sealer
 from certctl.services.issue import run
 from certctl.services.platform import Platform
-from certctl.store.queue import REFRESH_CRL, RUN_JOB, drop_stalled
+from certctl.store.queue import REFRESH_CRL, RUN_BULK, RUN_JOB, drop_stalled
 
 log = logging.getLogger("certctl.jobs")
 EVERY_FIVE_SECONDS: Final = "* * * * * */5"
@@ -36,14 +36,19 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     async def refresh_crl(authority_id: str) -> None:
         await status.refresh_crl(platform, authority_id)
 
+    @app.task(name=RUN_BULK)
+    async def run_bulk(operation_id: str) -> None:
+        await bulk.run(platform, operation_id)
+
     sealer = Sealer(platform)
     minutes = max(1, int(renewal_interval.total_seconds() // 60))
     every = f"*/{minutes} * * * *" if minutes < 60 else EVERY_HOUR
     _periodic(app, "find_due", every, lambda: renew.find_due(platform))
-    _periodic(app, "sweep", EVERY_FIVE_SECONDS, lambda: jobs.sweep(platform))
+    _periodic(app, "sweep", EVERY_FIVE_SECONDS, lambda: sweep.sweep(platform))
+    _periodic(app, "ask_when_to_renew", EVERY_MINUTE, lambda: suggest.ask(platform))
     _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)
     _periodic(app, "keep_fresh", EVERY_MINUTE, lambda: status.keep_fresh(platform))
-    _periodic(app, "prune", EVERY_HOUR, lambda: jobs.prune(platform))
+    _periodic(app, "prune", EVERY_HOUR, lambda: sweep.prune(platform))
     _periodic(app, "drop_stalled", EVERY_MINUTE, lambda: drop_stalled(app))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,20 +29,41 @@ async def record(
     **details: Any,
 ) -> None:
     """Write who did what to `on` (type, id). `details` must hold no secrets."""
-    event = {
+    await record_many(tx, actor, [Event(action, on, details)], category=category)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One of many changes of a transaction, for `record_many`."""
+
+    action: str
+    on: tuple[str, str]
+    details: Mapping[str, Any]
+
+
+async def record_many(
+    tx: Tx, actor: Actor, many: Sequence[Event], *, category: Category = Category.CERT_LIFECYCLE
+) -> None:
+    """As `record`, for many resources in one go."""
+    rows = [_row(tx, actor, each, category=category) for each in many]
+    await events.insert_many(tx, rows)
+
+
+def _row(tx: Tx, actor: Actor, event: Event, *, category: Category) -> Row:
+    row = {
         "id": new_id("audit", tx.now),
         "actor": actor.id,
         "actor_type": str(actor.type),
-        "action": action,
-        "resource_type": on[0],
-        "resource_id": on[1],
-        "details": {key: _plain(value) for key, value in details.items()},
+        "action": event.action,
+        "resource_type": event.on[0],
+        "resource_id": event.on[1],
+        "details": {key: _plain(value) for key, value in event.details.items()},
         "event_category": str(category),
         "address": actor.address,
         "request_id": actor.request_id,
         "timestamp": tx.now,
     }
-    await events.insert(tx, {**event, "content_hash": audit.content_hash(event)})
+    return {**row, "content_hash": audit.content_hash(row)}
 
 
 def _plain(value: Any) -> Any:

@@ -79,6 +79,8 @@ async def open_issuer(on: Platform, session: Session, issuer_id: str) -> Opened:
         raise Conflict(f"issuer {issuer_id} is disabled", field="issuer_id")
     kind = catalog.issuer_class(row["type"])
     config = await _issuer_config(on, session, row, kind=kind)
+    if not issubclass(kind, LocalCA):
+        return Opened(kind(config), config, None)
     ca = await authorities.signing_for(session, issuer_id)
     if ca is None:
         raise Conflict(f"issuer {issuer_id} has no active CA", field="issuer_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,12 +12,15 @@ from certctl.domain.certificate import Status
 from certctl.domain.errors import Conflict, Invalid
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
-from certctl.services import audit, issue, renew
+from certctl.services import approve, audit, deploy, issue, renew
+from certctl.services import jobs as jobs_service
 from certctl.services.plain import check_match, choose_id
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, jobs, rows, versions
 from certctl.store.db import Row, Tx
 
+# A certificate in which one of these differs is another one than was asked for or approved.
+ISSUED_FROM: Final = frozenset({"common_name", "sans", "issuer_id", "certificate_profile_id"})
 DEFAULT_PROFILE: Final = "prof-default"
 REFERENCES: Final = {
     "owner_id": rows.OWNERS,
@@ -51,6 +55,40 @@ def parse_fields(fields: str | None) -> tuple[str, ...]:
     return names
 
 
+def _as_given(value: Any) -> Any:
+    return value
+
+
+def parse_search(text: str) -> str:
+    """A query for all words of the text, each as the beginning of a word of the names.
+
+    Raises:
+        Invalid: when no letter or digit is left to search by.
+    """
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    if not words:
+        raise Invalid("search: give letters or digits of a name", field="search")
+    return " & ".join(f"'{word}':*" for word in words)
+
+
+def parse_tags(pairs: Sequence[str]) -> dict[str, str]:
+    """`key=value` each.
+
+    Raises:
+        Invalid: for one without an equals sign.
+    """
+    found = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not key or not sign:
+            raise Invalid("tag: write key=value", field="tag")
+        found[key] = value
+    return found
+
+
+FILTER_VALUES: Final[Mapping[str, Any]] = {"search": parse_search, "tags": parse_tags}
+
+
 async def page(
     on: Platform,
     actor: Actor,
@@ -62,6 +100,7 @@ async def page(
 ) -> dict[str, Any]:
     """A page of certificates, by number or by cursor."""
     order, chosen = parse_order(sort), parse_fields(fields)
+    filters = {name: FILTER_VALUES.get(name, _as_given)(v) for name, v in filters.items()}
     async with on.db.read() as session:
         return await certificates.page(
             session,
@@ -93,11 +132,11 @@ async def create(
     target_ids = list(dict.fromkeys(values.pop("target_ids", [])))
     csr_pem = values.pop("csr_pem", None)
     chosen = values.pop("id", None)
-    values.setdefault("certificate_profile_id", DEFAULT_PROFILE)
     values |= _names(values["common_name"], values.get("sans", []))
     async with on.db.transaction() as tx:
         certificate_id = choose_id("mc", actor, tx.now, chosen=chosen, key=idempotency_key)
         await _check_references(tx, actor, values)
+        values["certificate_profile_id"] = await _profile_for(tx, values)
         await _check_targets(tx, actor, target_ids)
         if not await certificates.insert(tx, {"id": certificate_id, **values}):
             if chosen is not None or idempotency_key is None:
@@ -112,9 +151,10 @@ async def create(
             on=("certificate", certificate_id),
             after={**values, "target_ids": target_ids},
         )
-        row = await certificates.lock(tx, certificate_id, within=within)
-        if csr_pem is not None or await certificates.holders(tx, certificate_id):
-            await renew.begin(on, tx, actor, row=row, why="created", csr_pem=csr_pem)
+        holders = await certificates.holders(tx, certificate_id)
+        if csr_pem is not None or holders or on.terms.server_makes_keys:
+            wanted = renew.Wanted(certificate_id, "created", csr_pem=csr_pem)
+            await renew.begin_one(on, tx, actor, wanted=wanted)
         return await certificates.get(tx, certificate_id, within=within)
 
 
@@ -146,9 +186,12 @@ async def update(
             )
             new |= names
         await _check_references(tx, actor, new)
+        if new.keys() & {"certificate_profile_id", "renewal_policy_id"}:
+            new["certificate_profile_id"] = await _profile_for(tx, {**row, **new})
         if new:
             await certificates.update(tx, certificate_id, **new)
-            await authorities.close_intents_of(tx, certificate_id, note="certificate changed")
+        if new.keys() & ISSUED_FROM:
+            await authorities.close_intents_of(tx, [certificate_id], note="certificate changed")
         if "sans" in new or "certificate_profile_id" in new:
             await _check_profile(tx, certificate_id, new.get("sans") or row["sans"])
         if target_ids is not None:
@@ -156,6 +199,7 @@ async def update(
             await _check_targets(tx, actor, target_ids)
             await certificates.bind_targets(tx, certificate_id, target_ids)
             new["target_ids"] = target_ids
+        await _follow_up(on, tx, actor, row, new)
         before = {name: row[name] for name in new}
         await audit.record(
             tx,
@@ -166,6 +210,36 @@ async def update(
             after=new,
         )
         return await certificates.get(tx, certificate_id, within=within)
+
+
+async def _follow_up(
+    on: Platform, tx: Tx, actor: Actor, before: Row, new: Mapping[str, Any]
+) -> None:
+    """What a change brings about: what was asked or approved for another certificate ends, new
+    names and new holders begin a renewal, and a new target of an old holder is deployed to."""
+    certificate_id, why = before["id"], f"changed by {actor.id}"
+    if any(name in new and new[name] != before[name] for name in ISSUED_FROM):
+        await approve.withdraw(tx, actor, certificate_id, why="the certificate was changed")
+        await jobs_service.settle_certificate(tx, certificate_id, error=None)
+    holders = set(await certificates.holders(tx, certificate_id))
+    live = {v["agent_id"]: v for v in await versions.live(tx, certificate_id)}
+    names = set(new.get("sans", before["sans"]))
+    stale = {h for h in holders if h not in live or set(live[h]["sans"]) != names}
+    for holder in sorted(holders - stale):
+        for target_id in sorted(set(new.get("target_ids", ())) - set(before["target_ids"])):
+            await deploy.plan(
+                tx,
+                certificate_id,
+                live[holder]["id"],
+                agent_id=holder,
+                only_target=target_id,
+                requested_by=actor.id,
+            )
+    if stale and not before["watched"] and new.keys() & {"sans", "common_name", "target_ids"}:
+        wanted = renew.Wanted(certificate_id, why, only=frozenset(stale))
+        begun = await renew.begin(on, tx, actor, wanted=[wanted])
+        if certificate_id not in begun.jobs:
+            await certificates.update(tx, certificate_id, renew_for=why)
 
 
 async def archive(on: Platform, actor: Actor, certificate_id: str) -> None:
@@ -179,13 +253,8 @@ async def archive(on: Platform, actor: Actor, certificate_id: str) -> None:
             return
         certificate.move(certificate_id, present, Status.ARCHIVED)
         await certificates.update(tx, certificate_id, status="Archived")
-        await jobs.cancel_open(
-            tx,
-            certificate_id,
-            types=["Issuance", "Renewal", "Deployment"],
-            why="the certificate was archived",
-        )
-        await authorities.close_intents_of(tx, certificate_id, note="certificate archived")
+        await jobs.cancel_open(tx, [certificate_id], why="the certificate was archived")
+        await authorities.close_intents_of(tx, [certificate_id], note="certificate archived")
         await audit.record(
             tx, actor, "certificate_archived", on=("certificate", certificate_id), name=row["name"]
         )
@@ -231,6 +300,19 @@ async def _check_targets(tx: Tx, actor: Actor, target_ids: Sequence[str]) -> Non
     within = actor.scope(Permission.CERT_READ)
     for target_id in await rows.missing(tx, rows.TARGETS, target_ids, within=within):
         raise Invalid(f"target_ids: target {target_id} does not exist", field="target_ids")
+
+
+async def _profile_for(tx: Tx, values: Mapping[str, Any]) -> str:
+    """The profile that was given, or that of the policy, or the default; a policy that is for one
+    profile takes no certificate of another."""
+    chosen = values.get("certificate_profile_id")
+    bound = await certificates.profile_of_policy(tx, values["renewal_policy_id"])
+    if chosen and bound and chosen != bound:
+        raise Invalid(
+            f"renewal_policy_id: the policy is for certificates of profile {bound} only",
+            field="renewal_policy_id",
+        )
+    return str(chosen or bound or DEFAULT_PROFILE)
 
 
 async def _check_profile(tx: Tx, certificate_id: str, sans: Sequence[str]) -> None:

@@ -28,11 +28,13 @@ async def plan(
     only_target: str | None = None,
     requested_by: str = "system:issuance",
 ) -> list[str]:
-    """One job for each enabled target of this agent; the ids. Older ones not begun are dropped."""
-    await job_rows.supersede_deployments(tx, certificate_id, agent_id)
+    """One job for each enabled target of this agent to which the version is not being deployed
+    already; the ids. Older ones not begun are dropped."""
+    await job_rows.supersede_deployments(tx, certificate_id, agent_id, only_target=only_target)
+    under_way = await job_rows.deploying(tx, version_id)
     job_ids = []
     for target in await certificates.targets(tx, certificate_id):
-        if target["agent_id"] != agent_id or not target["enabled"]:
+        if target["agent_id"] != agent_id or not target["enabled"] or target["id"] in under_way:
             continue
         if only_target is not None and target["id"] != only_target:
             continue
@@ -56,6 +58,26 @@ async def plan(
     return job_ids
 
 
+async def again(tx: Tx, actor: Actor, certificate_id: str, *, only_target: str | None) -> list[str]:
+    """Deploy what each agent holds live, to all of its targets or to one; the ids of the jobs."""
+    job_ids: list[str] = []
+    for version in await versions.live(tx, certificate_id):
+        if version["agent_id"] is not None:
+            job_ids += await plan(
+                tx,
+                certificate_id,
+                version["id"],
+                agent_id=version["agent_id"],
+                only_target=only_target,
+                requested_by=actor.id,
+            )
+    if job_ids:
+        await audit.record(
+            tx, actor, "deployment_triggered", on=("certificate", certificate_id), job_ids=job_ids
+        )
+    return job_ids
+
+
 async def begin(
     on: Platform, actor: Actor, certificate_id: str, *, target_id: str | None
 ) -> list[str]:
@@ -70,22 +92,9 @@ async def begin(
         bound = [target["id"] for target in await certificates.targets(tx, certificate_id)]
         if target_id is not None and target_id not in bound:
             raise Invalid("target_id names no target of this certificate", field="target_id")
-        job_ids: list[str] = []
-        for version in await versions.live(tx, certificate_id):
-            if version["agent_id"] is not None:
-                job_ids += await plan(
-                    tx,
-                    certificate_id,
-                    version["id"],
-                    agent_id=version["agent_id"],
-                    only_target=target_id,
-                    requested_by=actor.id,
-                )
+        job_ids = await again(tx, actor, certificate_id, only_target=target_id)
         if not job_ids:
             raise Conflict("nothing to deploy: no live version on the agent of a bound target")
-        await audit.record(
-            tx, actor, "deployment_triggered", on=("certificate", certificate_id), job_ids=job_ids
-        )
         return job_ids
 
 
@@ -162,6 +171,7 @@ async def _completed(tx: Tx, actor: Actor, found: Row, *, report: JobReport) -> 
         tx, found["certificate_id"], last_deployment_at=tx.now, last_error=None
     )
     outcome = "unchanged" if report.unchanged else "deployed"
+    await certificates.retry_deployment(tx, found["certificate_id"], found["target_id"], at=None)
     await _insert(tx, found, outcome=outcome, report=report)
     await audit.record(
         tx,

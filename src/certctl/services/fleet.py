@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from certctl import wire
+from certctl.domain import profile
 from certctl.domain.access import EVERYTHING, Actor, ActorType, Permission
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound, Unauthenticated
@@ -115,7 +116,9 @@ async def retire(
             return {**answer, "cascade": False, "counts": counts}
         if any(counts.values()) and not force:
             words = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in counts.items() if n)
-            raise Conflict(f"agent {agent_id} still has {words}; retire it with force")
+            raise Conflict(
+                f"agent {agent_id} still has {words}; retire it with force", counts=counts
+            )
         waiting = await fleet.issuing_for(tx, agent_id)
         for certificate_id in waiting:
             await certificates.lock(tx, certificate_id, within=EVERYTHING)
@@ -214,7 +217,7 @@ def _item(on: Platform, row: Row) -> wire.WorkItem:
         certificate_id=row["certificate_id"],
         common_name=row["common_name"],
         sans=row["sans"],
-        key_algorithm=_key_algorithm(row["allowed_key_algorithms"]),
+        key_algorithm=profile.preferred_key(row["allowed_key_algorithms"]),
         must_staple=row["must_staple"],
         target_id=row["target_id"],
         target_type=row["target_type"],
@@ -223,16 +226,6 @@ def _item(on: Platform, row: Row) -> wire.WorkItem:
         certificate_pem=row["pem_chain"],
         lease_seconds=int(on.terms.job_lease.total_seconds()),
     )
-
-
-def _key_algorithm(rules: list[dict[str, Any]]) -> str:
-    """The first key family that the profile allows, in the least size that it allows."""
-    first: dict[str, Any] = rules[0] if rules else {"algorithm": "ECDSA", "min_size": 256}
-    if first["algorithm"] == "RSA":
-        return f"RSA-{next(size for size in (2048, 3072, 4096) if size >= first['min_size'])}"
-    if first["algorithm"] == "ECDSA":
-        return "ECDSA-P256" if first["min_size"] <= 256 else "ECDSA-P384"
-    return str(first["algorithm"])
 
 
 async def submit_csr(

@@ -17,8 +17,9 @@ from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.job import JobStatus
 from certctl.domain.names import Name, parse_names
-from certctl.pki import x509
-from certctl.services import audit, authority, counters, deploy, jobs
+from certctl.pki import keys, x509
+from certctl.pki.sealing import Place
+from certctl.services import approve, audit, authority, counters, deploy, jobs
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, versions
 from certctl.store import jobs as job_rows
@@ -35,6 +36,7 @@ class Work:
     agent_id: str | None
     order: Order
     opened: authority.Opened
+    sealed_key: bytes | None
 
 
 def profile_of(terms: Row) -> profile.Profile:
@@ -51,8 +53,18 @@ def profile_of(terms: Row) -> profile.Profile:
         san_patterns=tuple(terms["required_san_patterns"]),
         must_staple=terms["must_staple"],
         allow_single_labels=terms["allow_single_labels"],
+        spiffe_pattern=terms["spiffe_uri_pattern"],
+        allow_short_lived=terms["allow_short_lived"],
         enabled=terms["enabled"],
     )
+
+
+def server_key(on: Platform, row: Row, job_id: str) -> tuple[str, bytes]:
+    """A CSR and its key, made here and sealed for the job: for certificates without an agent,
+    where the settings say that the server makes keys."""
+    key = keys.generate(keys.KeyAlgorithm(profile.preferred_key(row["allowed_key_algorithms"])))
+    sealed = on.data_key.seal(keys.to_pem(key).encode(), Place("jobs", "sealed_key", job_id))
+    return x509.make_csr(key, approved_names(row), row["common_name"]), sealed
 
 
 async def checked_csr(session: Session, row: Row, csr_pem: str) -> x509.CsrFacts:
@@ -110,6 +122,8 @@ async def _claim(on: Platform, job_id: str) -> Row | None:
             return None
         if found["status"] != "Pending" or found["scheduled_at"] > tx.now or not found["csr_pem"]:
             return None
+        if await approve.asked_instead(tx, found):
+            return None
         found["attempts"] += 1
         await job_rows.update(
             tx,
@@ -127,7 +141,8 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
     csr = await checked_csr(session, row, found["csr_pem"])
     opened = await authority.open_issuer(on, session, row["issuer_id"])
     rules = profile_of(await certificates.terms(session, row["id"]))
-    lifetime = min(rules.max_lifetime, timedelta(days=opened.config.validity_days))
+    longest = getattr(opened.config, "validity_days", None)
+    lifetime = min(rules.max_lifetime, timedelta(days=longest) if longest else rules.max_lifetime)
     order = Order(
         names=approved_names(row),
         common_name=row["common_name"],
@@ -136,8 +151,10 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
         ekus=rules.ekus,
         csr_pem=found["csr_pem"],
         must_staple=rules.must_staple,
+        short_lived=rules.is_short_lived,
     )
-    return Work(found["id"], found["attempts"], row, found["agent_id"], order, opened)
+    sealed = found["sealed_key"] and bytes(found["sealed_key"])
+    return Work(found["id"], found["attempts"], row, found["agent_id"], order, opened, sealed)
 
 
 async def _intended(on: Platform, work: Work) -> Draft | None:
@@ -166,7 +183,7 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             await authorities.settle_intent(
                 tx, work.opened.authority_id, draft.serial, state="issued"
             )
-        version_id = await _insert_version(tx, work, facts, issued=issued)
+        version_id = await _insert_version(on, tx, work, facts=facts, issued=issued)
         await job_rows.update(
             tx,
             work.job_id,
@@ -175,6 +192,7 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             leased_until=None,
             last_error=None,
             version_id=version_id,
+            sealed_key=None,
         )
         certificate_id = work.certificate["id"]
         await certificates.update(tx, certificate_id, last_renewal_at=tx.now)
@@ -191,13 +209,18 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             fingerprint_sha256=facts.fingerprint_sha256,
             not_after=facts.not_after,
             requested_by=found["requested_by"],
+            approval_id=found["approval_id"],
         )
 
 
 async def _insert_version(
-    tx: Tx, work: Work, facts: x509.CertificateFacts, *, issued: Issued
+    on: Platform, tx: Tx, work: Work, *, facts: x509.CertificateFacts, issued: Issued
 ) -> str:
     version_id = new_id("cv", tx.now)
+    sealed = None
+    if work.sealed_key is not None:
+        key = on.data_key.unseal(work.sealed_key, Place("jobs", "sealed_key", work.job_id))
+        sealed = on.data_key.seal(key, Place("certificate_versions", "sealed_key", version_id))
     await versions.insert_live(
         tx,
         {
@@ -216,6 +239,7 @@ async def _insert_version(
             "csr_pem": work.order.csr_pem,
             "key_algorithm": facts.key.algorithm,
             "key_size": facts.key.size,
+            "sealed_key": sealed,
         },
     )
     return version_id

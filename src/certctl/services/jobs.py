@@ -1,22 +1,22 @@
-"""Jobs: list, cancel, fail with backoff, and sweep up what was left behind."""
+"""Jobs: list, cancel, and fail with backoff."""
 
 from __future__ import annotations
 
-import logging
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from certctl.domain import certificate, job
-from certctl.domain.access import EVERYTHING, Actor, Permission, system
+from certctl.domain.access import EVERYTHING, Actor, Permission, Scope
 from certctl.domain.errors import CertctlError, Unavailable
 from certctl.domain.job import JobStatus
 from certctl.domain.listing import PageRequest
 from certctl.services import audit
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, jobs, queue, versions
+from certctl.store import approvals, authorities, certificates, jobs, queue, versions
 from certctl.store.db import Row, Tx
 
-log = logging.getLogger("certctl.jobs")
-ISSUING = ("Issuance", "Renewal")
+ISSUING: Final = ("Issuance", "Renewal")
+REST_AFTER_CANCEL: Final = timedelta(days=1)
 
 
 async def page(
@@ -34,21 +34,43 @@ async def get(on: Platform, actor: Actor, job_id: str) -> Row:
 
 
 async def cancel(on: Platform, actor: Actor, job_id: str) -> None:
-    """Raises Conflict when the job has ended already."""
+    """A renewal that is cancelled is not begun by itself within a day.
+
+    Raises:
+        Conflict: when the job has ended already.
+    """
     async with on.db.transaction() as tx:
         found = await jobs.lock(tx, job_id, within=actor.scope(Permission.JOB_CANCEL))
-        job.move(job_id, JobStatus(found["status"]), JobStatus.CANCELLED)
-        await jobs.update(
-            tx,
-            job_id,
-            status="Cancelled",
-            completed_at=tx.now,
-            last_error=f"cancelled by {actor.id}",
-        )
-        await _close_intent(tx, job_id, "job cancelled")
+        await _cancel(tx, found, why=f"cancelled by {actor.id}")
         if found["type"] in ISSUING:
-            await settle_certificate(tx, found["certificate_id"], error=None)
+            rest = tx.now + REST_AFTER_CANCEL if found["type"] == "Renewal" else None
+            await settle_certificate(tx, found["certificate_id"], error=None, retry_at=rest)
         await audit.record(tx, actor, "job_cancelled", on=("job", job_id), type=found["type"])
+
+
+async def _cancel(tx: Tx, found: Row, *, why: str) -> None:
+    job.move(found["id"], JobStatus(found["status"]), JobStatus.CANCELLED)
+    await jobs.update(
+        tx, found["id"], status="Cancelled", completed_at=tx.now, last_error=why, leased_until=None
+    )
+    await _close_intent(tx, found["id"], "job cancelled")
+    if found["approval_id"] is not None:
+        await approvals.drop_unneeded(tx, found["approval_id"], why=why)
+
+
+async def end(tx: Tx, found: Row, *, why: str) -> None:
+    """Cancel a locked job of which nothing is to come any more."""
+    await _cancel(tx, found, why=why)
+    if found["type"] in ISSUING:
+        await settle_certificate(tx, found["certificate_id"], error=None)
+
+
+async def abandon(tx: Tx, certificate_id: str, *, within: Scope, why: str) -> None:
+    """Cancel the issuances under way for a certificate, so that others can begin."""
+    await certificates.lock(tx, certificate_id, within=within)
+    for each in await jobs.open_issuances(tx, certificate_id):
+        await _cancel(tx, await jobs.lock(tx, each["id"], within=EVERYTHING), why=why)
+    await settle_certificate(tx, certificate_id, error=None)
 
 
 async def fail(
@@ -71,6 +93,7 @@ async def fail(
         now=tx.now,
         jitter=on.random(),
         retryable=retryable,
+        longest=await _longest_wait(tx, found),
     )
     final = outcome.status is JobStatus.FAILED
     again_at = tx.now if at_once else outcome.retry_at
@@ -93,12 +116,22 @@ async def fail(
         await on.queue.defer(tx, queue.RUN_JOB, at=again_at, job_id=found["id"])
 
 
+async def _longest_wait(tx: Tx, found: Row) -> timedelta:
+    terms = await certificates.terms(tx, found["certificate_id"])
+    return timedelta(seconds=terms["retry_interval_seconds"])
+
+
 async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None:
+    """What has failed for good is begun anew after the policy's retry interval."""
     await _close_intent(tx, found["id"], "job failed")
+    retry_at = tx.now + await _longest_wait(tx, found)
     if found["type"] in ISSUING:
-        await settle_certificate(tx, found["certificate_id"], error=error[:4096])
+        await settle_certificate(tx, found["certificate_id"], error=error[:4096], retry_at=retry_at)
     else:
         await certificates.update(tx, found["certificate_id"], last_error=error[:4096])
+        await certificates.retry_deployment(
+            tx, found["certificate_id"], found["target_id"], at=retry_at
+        )
     await audit.record(
         tx,
         actor,
@@ -109,8 +142,11 @@ async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None
     )
 
 
-async def settle_certificate(tx: Tx, certificate_id: str, *, error: str | None) -> None:
+async def settle_certificate(
+    tx: Tx, certificate_id: str, *, error: str | None, retry_at: datetime | None = None
+) -> None:
     """The certificate's status and expiry by its live versions, once no issuance is under way.
+    With `retry_at` nothing begins by itself before that moment, and then something does.
 
     An error of one holder stands until the next renewal, also when the others' keys went well.
     """
@@ -120,7 +156,7 @@ async def settle_certificate(tx: Tx, certificate_id: str, *, error: str | None) 
         return
     error = error or row["last_error"]
     if await jobs.open_issuances(tx, certificate_id):
-        await certificates.update(tx, certificate_id, last_error=error)
+        await certificates.update(tx, certificate_id, last_error=error, retry_at=retry_at)
         return
     live = await versions.held(tx, certificate_id)
     not_after = min((version["not_after"] for version in live), default=None)
@@ -134,6 +170,7 @@ async def settle_certificate(tx: Tx, certificate_id: str, *, error: str | None) 
         status=str(certificate.move(certificate_id, present, status)),
         expires_at=not_after,
         last_error=error,
+        retry_at=retry_at,
     )
 
 
@@ -143,52 +180,6 @@ async def _close_intent(tx: Tx, job_id: str, note: str) -> None:
         await authorities.settle_intent(
             tx, intent["authority_id"], intent["serial_number"], state="closed", note=note
         )
-
-
-async def sweep(on: Platform) -> int:
-    """Take up what was left behind: due jobs without a task, lapsed leases, endless waits.
-
-    The number of jobs that were touched. A failure with one job does not stop the others.
-    """
-    touched = 0
-    async with on.db.transaction() as tx:
-        for job_id in await jobs.due_without_worker(tx):
-            await on.queue.defer(tx, queue.RUN_JOB, once_per=job_id, job_id=job_id)
-            touched += 1
-    async with on.db.read() as session:
-        lapsed = await jobs.lapsed(
-            session, csr_before=on.clock() - on.terms.job_awaiting_csr_timeout
-        )
-    for row in lapsed:
-        try:
-            touched += await _reap(on, row["id"])
-        except CertctlError as error:
-            log.warning("job %s was not taken up: %s", row["id"], error.message)
-    return touched
-
-
-async def _reap(on: Platform, job_id: str) -> int:
-    actor = system("sweep")
-    async with on.db.transaction() as tx:
-        found = await jobs.lock(tx, job_id, within=EVERYTHING)
-        waited = found["created_at"] < tx.now - on.terms.job_awaiting_csr_timeout
-        if found["status"] == "AwaitingCSR" and waited:
-            why, retryable = "csr_timeout: no agent sent a CSR in time", False
-        elif found["status"] == "Running" and (found["leased_until"] or tx.now) < tx.now:
-            why, retryable = "lease_expired: whoever had the job did not report in time", True
-        else:
-            return 0
-        # Whoever had the lease is gone; nothing that would need a rest has refused.
-        await fail(on, tx, actor, found=found, error=why, retryable=retryable, at_once=True)
-        await audit.record(tx, actor, "job_reaped", on=("job", job_id), reason=why)
-        return 1
-
-
-async def prune(on: Platform) -> int:
-    """Forget jobs that ended long ago, and close intents that nobody will come back to."""
-    async with on.db.transaction() as tx:
-        await authorities.close_stale_intents(tx, tx.now - 4 * on.terms.job_lease)
-        return await jobs.prune(tx, tx.now - on.terms.job_retention)
 
 
 def is_retryable(error: CertctlError) -> bool:

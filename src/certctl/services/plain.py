@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -24,7 +24,7 @@ from certctl.domain.listing import PageRequest
 from certctl.pki.sealing import Place
 from certctl.services import audit
 from certctl.services.platform import Platform
-from certctl.store import fleet, rows, secrets
+from certctl.store import certificates, fleet, rows, secrets
 from certctl.store.db import Row, Session, Tx
 
 MASK: Final = "********"
@@ -40,6 +40,8 @@ class Plain:
     edit: Permission
     delete: Permission
     check: Callable[[Mapping[str, Any]], None] = lambda _values: None
+    check_whole: Callable[[Mapping[str, Any]], None] = lambda _row: None
+    refers: Mapping[str, rows.Table] = field(default_factory=dict)
     catalogue: Callable[[str], Any] | None = None
 
 
@@ -56,16 +58,41 @@ def _check_profile(values: Mapping[str, Any]) -> None:
             raise Invalid(f"allowed_ekus: {', '.join(profiles.EKUS)}", field="allowed_ekus")
     for pattern in values.get("required_san_patterns") or ():
         profiles.checked_pattern(pattern)
+    if values.get("spiffe_uri_pattern"):
+        profiles.checked_pattern(values["spiffe_uri_pattern"], "spiffe_uri_pattern")
+
+
+def _check_short_lived(row: Mapping[str, Any]) -> None:
+    """What a profile as a whole must satisfy."""
+    lifetime = timedelta(seconds=row["max_ttl_seconds"])
+    if row["allow_short_lived"] != (lifetime < profiles.SHORT):
+        raise Invalid(
+            "allow_short_lived and a max_ttl_seconds under 3600 go together",
+            field="allow_short_lived" if lifetime >= profiles.SHORT else "max_ttl_seconds",
+        )
+    if row["allow_short_lived"] and row["must_staple"]:
+        raise Invalid("must_staple: a short-lived certificate has no OCSP", field="must_staple")
 
 
 P = Permission
 TEAMS: Final = Plain(rows.TEAMS, "t", P.TEAM_READ, P.TEAM_EDIT, P.TEAM_DELETE)
 OWNERS: Final = Plain(rows.OWNERS, "o", P.OWNER_READ, P.OWNER_EDIT, P.OWNER_DELETE)
 RENEWAL_POLICIES: Final = Plain(
-    rows.RENEWAL_POLICIES, "rp", P.POLICY_READ, P.POLICY_EDIT, P.POLICY_DELETE
+    rows.RENEWAL_POLICIES,
+    "rp",
+    P.POLICY_READ,
+    P.POLICY_EDIT,
+    P.POLICY_DELETE,
+    refers={"certificate_profile_id": rows.PROFILES, "agent_group_id": rows.AGENT_GROUPS},
 )
 PROFILES: Final = Plain(
-    rows.PROFILES, "prof", P.PROFILE_READ, P.PROFILE_EDIT, P.PROFILE_DELETE, check=_check_profile
+    rows.PROFILES,
+    "prof",
+    P.PROFILE_READ,
+    P.PROFILE_EDIT,
+    P.PROFILE_DELETE,
+    check=_check_profile,
+    check_whole=_check_short_lived,
 )
 ISSUERS: Final = Plain(
     rows.ISSUERS,
@@ -117,12 +144,14 @@ async def create(
         row_id = choose_id(kind.prefix, actor, tx.now, chosen=chosen, key=idempotency_key)
         config = _parsed(kind, values.get("type"), values.get("config", {}))
         await _check_agent(tx, values)
+        await _check_refers(tx, actor, kind, values)
         shown = {**values, **_shown_config(kind, values, config)}
         row = await rows.insert(tx, kind.table, row_id, values=shown)
         if row is None:
             if chosen is not None or idempotency_key is None:
                 raise Conflict(f"id {row_id} is already in use", field="id")
             return await rows.get(tx, kind.table, row_id, within=actor.scope(kind.read))
+        kind.check_whole(row)
         await _seal(on, tx, kind, row_id, config=config)
         await _record(tx, actor, kind, row_id, "created", after=shown)
         return row
@@ -157,7 +186,10 @@ async def update(
         if kind is PROFILES:
             new["version"] = row["version"] + 1
         await _check_agent(tx, changes)
+        await _check_refers(tx, actor, kind, changes)
+        await _check_profile_of(tx, kind, row_id, changes)
         after = await rows.update(tx, kind.table, row_id, values=new)
+        kind.check_whole(after)
         before = {name: row.get(name) for name in new}
         await _record(tx, actor, kind, row_id, "updated", before=before, after=new)
         return after
@@ -170,7 +202,7 @@ async def delete(on: Platform, actor: Actor, kind: Plain, row_id: str) -> None:
         used = await rows.uses(tx, kind.table, row_id)
         if used:
             counts = ", ".join(f"{n} {t.replace('_', ' ')}" for t, n in used.items())
-            raise Conflict(f"{kind.table.noun} {row_id} is in use: {counts}")
+            raise Conflict(f"{kind.table.noun} {row_id} is in use: {counts}", counts=used)
         await rows.delete(tx, kind.table, row_id)
         await _record(tx, actor, kind, row_id, "deleted", before=row)
 
@@ -282,6 +314,26 @@ def unsealed_config(on: Platform, kind: Plain, row_id: str, *, sealed: bytes) ->
 async def _check_agent(tx: Tx, values: Mapping[str, Any]) -> None:
     if values.get("agent_id") is not None and not await fleet.is_serving(tx, values["agent_id"]):
         raise Invalid("agent_id names no agent, or one that has retired", field="agent_id")
+
+
+async def _check_refers(tx: Tx, actor: Actor, kind: Plain, values: Mapping[str, Any]) -> None:
+    """A clear answer for each field that names something which does not exist."""
+    given = {f: t for f, t in kind.refers.items() if values.get(f) is not None}
+    for name in await rows.dangling(tx, given, values, within=actor.scope(kind.edit)):
+        raise Invalid(f"{name}: {given[name].noun} {values[name]} does not exist", field=name)
+
+
+async def _check_profile_of(tx: Tx, kind: Plain, row_id: str, changes: Mapping[str, Any]) -> None:
+    """A policy can be for one profile only while none of its certificates has another."""
+    profile_id = changes.get("certificate_profile_id")
+    if kind is RENEWAL_POLICIES and profile_id is not None:
+        others = await certificates.other_profiles(tx, row_id, profile_id)
+        if others:
+            raise Conflict(
+                f"certificate_profile_id: {others} certificates of this policy have another",
+                field="certificate_profile_id",
+                counts={"managed_certificates": others},
+            )
 
 
 async def _record(

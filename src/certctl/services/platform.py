@@ -21,7 +21,14 @@ class Terms:
     server_names: tuple[str, ...]
     job_lease: timedelta
     job_awaiting_csr_timeout: timedelta
+    job_awaiting_approval_timeout: timedelta
+    job_agent_offline_ttl: timedelta
     job_retention: timedelta
+    notification_retention: timedelta
+    ari_timeout: timedelta
+    renewal_concurrency: int
+    policy_block_severity: str
+    server_makes_keys: bool
     crl_validity: timedelta
     ocsp_validity: timedelta
     responder_validity: timedelta

@@ -1,16 +1,20 @@
-"""Revoke a certificate: true in our database first, so that OCSP tells it from that commit on."""
+"""Revoke certificates: true in our database first, so that OCSP tells it from that commit on."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 from certctl.domain import certificate
-from certctl.domain.access import Actor, Permission
+from certctl.domain.access import EVERYTHING, Actor, Permission, Scope
 from certctl.domain.certificate import Status
-from certctl.domain.errors import Conflict, Invalid
+from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.revocation import Reason
 from certctl.services import audit
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, jobs, queue, versions
+from certctl.store import authorities, certificates, jobs, queue, renewals, versions
 from certctl.store.db import Row, Tx
 
 
@@ -26,69 +30,107 @@ async def one(on: Platform, actor: Actor, certificate_id: str, *, reason: Reason
     """Revoke every unexpired version of a certificate; how many there were.
 
     Raises:
-        Conflict: when it is revoked already, archived, or never was issued.
+        Conflict: when it is revoked already, or has no version that is accepted still.
     """
+    within = actor.scope(Permission.CERT_REVOKE)
     async with on.db.transaction() as tx:
-        row = await certificates.lock(
-            tx, certificate_id, within=actor.scope(Permission.CERT_REVOKE)
-        )
-        present = Status(row["status"])
-        if present is Status.REVOKED:
-            raise Conflict(f"certificate {certificate_id} is revoked already")
-        gone = await versions.revoke_unexpired(tx, certificate_id)
-        if not gone and present in {Status.PENDING, Status.FAILED, Status.RENEWAL_IN_PROGRESS}:
-            raise Conflict(f"certificate {certificate_id} has no version to revoke")
-        certificate.move(certificate_id, _revocable(present, gone), Status.REVOKED)
-        await certificates.update(
-            tx,
-            certificate_id,
-            status="Revoked",
-            revoked_at=tx.now,
-            revocation_reason=str(reason),
-        )
-        await jobs.cancel_open(
-            tx,
-            certificate_id,
-            types=["Issuance", "Renewal", "Deployment"],
-            why="the certificate was revoked",
-        )
-        await authorities.close_intents_of(tx, certificate_id, note="certificate revoked")
-        await _tell(on, tx, actor, gone=gone, reason=reason)
-        await audit.record(
-            tx,
-            actor,
-            "certificate_revoked",
-            on=("certificate", certificate_id),
-            reason=reason,
-            serial_numbers=[version["serial_number"] for version in gone],
-        )
-        return len(gone)
+        done = await many(on, tx, actor, [certificate_id], reason=reason, within=within)
+        if certificate_id in done.errors:
+            raise done.errors[certificate_id]
+        return done.versions[certificate_id]
 
 
-def _revocable(present: Status, gone: list[Row]) -> Status:
-    """A renewal of a certificate that failed or waits may still leave versions to revoke."""
-    return Status.ACTIVE if present is Status.PENDING and gone else present
+@dataclass
+class Revoked:
+    """How many versions of each certificate, and what could not be revoked; `already` are those
+    that had been before."""
+
+    versions: dict[str, int] = field(default_factory=dict)
+    errors: dict[str, CertctlError] = field(default_factory=dict)
+    already: set[str] = field(default_factory=set)
 
 
-async def _tell(on: Platform, tx: Tx, actor: Actor, *, gone: list[Row], reason: Reason) -> None:
+async def many(
+    on: Platform,
+    tx: Tx,
+    actor: Actor,
+    certificate_ids: Sequence[str],
+    *,
+    reason: Reason,
+    within: Scope = EVERYTHING,
+) -> Revoked:
+    """Within the caller's transaction; one that cannot be revoked keeps no other from it."""
+    done = Revoked()
+    rows = {row["id"]: row for row in await renewals.lock(tx, certificate_ids, within=within)}
+    for missing in set(certificate_ids) - set(rows):
+        done.errors[missing] = NotFound(f"certificate {missing} does not exist")
+    wanted = [row for row in rows.values() if _may(row, done)]
+    gone = await versions.revoke_unexpired(tx, [row["id"] for row in wanted])
+    counts = {row["id"]: 0 for row in wanted}
     for version in gone:
-        await versions.insert_revocation(
-            tx,
-            {
-                "id": new_id("rev", tx.now),
-                "certificate_id": version["certificate_id"],
-                "issuer_id": version["issuer_id"],
-                "authority_id": version["authority_id"],
-                "serial_number": version["serial_number"],
-                "reason": str(reason),
-                "revoked_by": actor.id,
-                "revoked_at": tx.now,
-                "not_after": version["not_after"],
-                "issuer_notified": version["authority_id"] is not None,
-            },
+        counts[version["certificate_id"]] += 1
+    for row in wanted:
+        if counts[row["id"]] or row["status"] in certificate.REVOCABLE - UNISSUED:
+            done.versions[row["id"]] = counts[row["id"]]
+        else:
+            done.errors[row["id"]] = Conflict(f"certificate {row['id']} has no version to revoke")
+    await _end(on, tx, actor, list(done.versions), gone=gone, reason=reason)
+    return done
+
+
+UNISSUED = frozenset({Status.PENDING, Status.FAILED, Status.RENEWAL_IN_PROGRESS, Status.ARCHIVED})
+
+
+def _may(row: Row, done: Revoked) -> bool:
+    """An archived certificate may be out of management and yet be accepted by relying parties."""
+    if row["revoked_at"] is not None or row["status"] == Status.REVOKED:
+        done.errors[row["id"]] = Conflict(f"certificate {row['id']} is revoked already")
+        done.already.add(row["id"])
+        return False
+    if row["watched"]:
+        done.errors[row["id"]] = Conflict(
+            f"certificate {row['id']} is watched only: revoke it where it was issued"
         )
+        return False
+    return True
+
+
+async def _end(
+    on: Platform, tx: Tx, actor: Actor, ids: list[str], *, gone: list[Row], reason: Reason
+) -> None:
+    await certificates.mark_revoked(tx, ids, reason=str(reason))
+    await jobs.cancel_open(tx, ids, why="the certificate was revoked")
+    await authorities.close_intents_of(tx, ids, note="certificate revoked")
+    await tx.insert("certificate_revocations", [_row(tx, actor, v, reason) for v in gone])
     for authority_id in sorted({v["authority_id"] for v in gone if v["authority_id"]}):
         await authorities.mark_crl_stale(tx, authority_id)
         await on.queue.defer(
             tx, queue.REFRESH_CRL, once_per=authority_id, authority_id=authority_id
         )
+    serials: dict[str, list[str]] = {one: [] for one in ids}
+    for version in gone:
+        serials[version["certificate_id"]].append(version["serial_number"])
+    events = [
+        audit.Event(
+            "certificate_revoked",
+            ("certificate", one),
+            {"reason": reason, "serial_numbers": numbers},
+        )
+        for one, numbers in serials.items()
+    ]
+    await audit.record_many(tx, actor, events)
+
+
+def _row(tx: Tx, actor: Actor, version: Row, reason: Reason) -> dict[str, Any]:
+    return {
+        "id": new_id("rev", tx.now),
+        "certificate_id": version["certificate_id"],
+        "issuer_id": version["issuer_id"],
+        "authority_id": version["authority_id"],
+        "serial_number": version["serial_number"],
+        "reason": str(reason),
+        "revoked_by": actor.id,
+        "revoked_at": tx.now,
+        "not_after": version["not_after"],
+        "issuer_notified": version["authority_id"] is not None,
+    }

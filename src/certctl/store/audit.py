@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from certctl.domain.listing import PageRequest
@@ -15,15 +15,8 @@ SHOWN = (
 )
 
 
-async def insert(tx: Tx, event: Mapping[str, Any]) -> None:
-    await tx.run(
-        """INSERT INTO audit_events (id, actor, actor_type, action, resource_type, resource_id,
-               details, event_category, address, request_id, timestamp, content_hash)
-           VALUES (%(id)s, %(actor)s, %(actor_type)s, %(action)s, %(resource_type)s,
-               %(resource_id)s, %(details)s, %(event_category)s, %(address)s, %(request_id)s,
-               %(timestamp)s, %(content_hash)s)""",
-        **event,
-    )
+async def insert_many(tx: Tx, events: Sequence[Mapping[str, Any]]) -> None:
+    await tx.insert("audit_events", events)
 
 
 async def page(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -130,14 +130,14 @@ async def settle_intent(
         raise Conflict(f"the intent for serial {serial_number} has been settled already")
 
 
-async def close_intents_of(tx: Tx, certificate_id: str, *, note: str) -> int:
-    """Close what waiting jobs of a certificate had drafted: it does not fit any more."""
+async def close_intents_of(tx: Tx, certificate_ids: Sequence[str], *, note: str) -> int:
+    """Close what waiting jobs of certificates had drafted: it does not fit any more."""
     return await tx.run(
         """UPDATE issuances SET state = 'closed', settled_at = now(), note = %(note)s
            WHERE state = 'intended' AND job_id IN (
-               SELECT id FROM jobs WHERE certificate_id = %(id)s
-                 AND status IN ('Pending', 'AwaitingCSR'))""",
-        id=certificate_id,
+               SELECT id FROM jobs WHERE certificate_id = ANY(%(ids)s)
+                 AND status IN ('Pending', 'AwaitingCSR', 'Cancelled'))""",
+        ids=list(certificate_ids),
         note=note,
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from certctl.domain.access import Scope
 from certctl.domain.listing import PageRequest
 from certctl.store.db import Row, Session, Tx
 from certctl.store.paging import Listing, Order, fetch
-from certctl.store.versions import HELD
 
 COLUMNS: Final = (
     "id",
@@ -25,6 +25,8 @@ COLUMNS: Final = (
     "status",
     "expires_at",
     "tags",
+    "source",
+    "watched",
     "last_error",
     "last_renewal_at",
     "last_deployment_at",
@@ -52,8 +54,19 @@ FILTERS: Final = {
     "profile_id": "c.certificate_profile_id = %(profile_id)s",
     "expires_before": "c.expires_at < %(expires_before)s",
     "expires_after": "c.expires_at > %(expires_after)s",
+    "created_before": "c.created_at < %(created_before)s",
     "created_after": "c.created_at > %(created_after)s",
+    "updated_before": "c.updated_at < %(updated_before)s",
     "updated_after": "c.updated_at > %(updated_after)s",
+    "renewal_policy_id": "c.renewal_policy_id = %(renewal_policy_id)s",
+    "watched": "c.watched = %(watched)s",
+    "tags": "c.tags @> %(tags)s",
+    "search": "certificate_words(c.name, c.sans) @@ %(search)s::tsquery",
+    "target_id": (
+        "EXISTS (SELECT FROM certificate_target_mappings m "
+        "WHERE m.certificate_id = c.id AND m.target_id = %(target_id)s)"
+    ),
+    "certificate_ids": "c.id = ANY(%(certificate_ids)s)",
     "agent_id": (
         "EXISTS (SELECT FROM certificate_target_mappings m JOIN deployment_targets t "
         "ON t.id = m.target_id WHERE m.certificate_id = c.id AND t.agent_id = %(agent_id)s)"
@@ -175,41 +188,70 @@ async def targets(session: Session, certificate_id: str) -> list[Row]:
     )
 
 
-async def due(session: Session, limit: int) -> list[Row]:
-    """Live versions that may be due: policy renews by itself, nothing is under way, and the agent
-    still is to hold a key.
+async def serving_agent(session: Session, target_id: str | None) -> str | None:
+    """The agent in service that serves a target which is in use."""
+    found = await session.value(
+        """SELECT t.agent_id FROM deployment_targets t
+           JOIN agents a ON a.id = t.agent_id AND a.retired_at IS NULL
+           WHERE t.id = %(id)s AND t.enabled""",
+        id=target_id,
+    )
+    return None if found is None else str(found)
 
-    The window is the policy's, bounded to a third of the lifetime as `domain.renewal` decides;
-    names that the live version lacks make it due as well.
-    """
-    return await session.all(
-        f"""SELECT c.id, c.sans, c.common_name, v.not_before, v.not_after, v.sans AS live_sans,
-                  v.agent_id, p.renewal_window_days
-           FROM certificate_versions v
-           JOIN managed_certificates c ON c.id = v.certificate_id
-           JOIN renewal_policies p ON p.id = c.renewal_policy_id AND p.auto_renew
-           WHERE v.live AND v.revoked_at IS NULL AND v.agent_id IS NOT NULL AND {HELD}
-             AND c.status IN ('Active', 'Expiring', 'Expired')
-             AND (v.not_after - least(make_interval(days => p.renewal_window_days),
-                      (v.not_after - v.not_before) / 3) <= now()
-                  OR NOT c.sans <@ v.sans)
-           ORDER BY v.not_after LIMIT %(limit)s""",
-        limit=limit,
+
+async def mark_revoked(tx: Tx, certificate_ids: Sequence[str], *, reason: str) -> None:
+    """An archived certificate stays archived, and is known to be revoked all the same."""
+    await tx.run(
+        """UPDATE managed_certificates SET revoked_at = now(), revocation_reason = %(reason)s,
+               status = CASE status WHEN 'Archived' THEN status ELSE 'Revoked' END,
+               renew_for = NULL, retry_at = NULL, updated_at = now()
+           WHERE id = ANY(%(ids)s)""",
+        ids=list(certificate_ids),
+        reason=reason,
     )
 
 
-async def settle(session: Session) -> int:
-    """Bring Active, Expiring and Expired into line with the clock; the number changed."""
-    return await session.run(
-        """UPDATE managed_certificates c SET status = s.status, updated_at = now()
-           FROM (SELECT c.id, CASE WHEN c.expires_at <= now() THEN 'Expired'
-                    WHEN c.expires_at <= now() + make_interval(days => p.renewal_window_days)
-                    THEN 'Expiring' ELSE 'Active' END AS status
-                 FROM managed_certificates c
-                 JOIN renewal_policies p ON p.id = c.renewal_policy_id
-                 WHERE c.status IN ('Active', 'Expiring', 'Expired')) s
-           WHERE s.id = c.id AND c.status IN ('Active', 'Expiring', 'Expired')
-             AND s.status <> c.status"""
+async def retry_deployment(
+    tx: Tx, certificate_id: str, target_id: str | None, *, at: datetime | None
+) -> None:
+    """When a deployment that failed for good is tried anew; None: it need not be."""
+    await tx.run(
+        """UPDATE certificate_target_mappings SET retry_at = %(at)s
+           WHERE certificate_id = %(id)s AND target_id = %(target)s
+             AND retry_at IS DISTINCT FROM %(at)s""",
+        id=certificate_id,
+        target=target_id,
+        at=at,
+    )
+
+
+async def deployments_to_retry(session: Session) -> list[Row]:
+    """Bindings whose deployment failed for good and is to be tried anew."""
+    return await session.all(
+        """SELECT m.certificate_id, m.target_id FROM certificate_target_mappings m
+           JOIN managed_certificates c ON c.id = m.certificate_id
+           WHERE m.retry_at <= now() AND c.status NOT IN ('Revoked', 'Archived')
+           ORDER BY m.retry_at LIMIT 500"""
+    )
+
+
+async def profile_of_policy(session: Session, policy_id: str) -> str | None:
+    """The one profile that a renewal policy is for, if it is for one."""
+    found = await session.value(
+        "SELECT certificate_profile_id FROM renewal_policies WHERE id = %(id)s", id=policy_id
+    )
+    return None if found is None else str(found)
+
+
+async def other_profiles(session: Session, policy_id: str, profile_id: str) -> int:
+    """How many certificates of a policy have another profile than this."""
+    return int(
+        await session.value(
+            """SELECT count(*) FROM managed_certificates WHERE renewal_policy_id = %(policy)s
+                 AND certificate_profile_id <> %(profile)s AND status <> 'Archived'""",
+            policy=policy_id,
+            profile=profile_id,
+        )
     )
 
 
@@ -229,7 +271,8 @@ async def terms(session: Session, certificate_id: str) -> Row:
         f"certificate {certificate_id}",
         """SELECT p.id AS profile_id, p.version AS profile_version, p.allowed_key_algorithms,
                   p.max_ttl_seconds, p.allowed_ekus, p.required_san_patterns, p.must_staple,
-                  p.allow_single_labels, p.enabled, r.max_retries
+                  p.allow_single_labels, p.spiffe_uri_pattern, p.allow_short_lived,
+                  p.requires_approval, p.enabled, r.max_retries, r.retry_interval_seconds
            FROM managed_certificates c
            JOIN certificate_profiles p ON p.id = c.certificate_profile_id
            JOIN renewal_policies r ON r.id = c.renewal_policy_id WHERE c.id = %(id)s""",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import Any, Final, cast
@@ -56,6 +56,24 @@ class Session:
     async def run(self, sql: str, **values: Any) -> int:
         """The number of rows that were changed."""
         return (await self._execute(sql, values)).rowcount
+
+    async def many(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The statement once for each of the rows, sent together."""
+        if len(rows) == 1:
+            await self._execute(sql, rows[0])
+            return
+        with translated():
+            await self.connection.cursor().executemany(
+                cast(Any, sql),
+                [{key: adapted(value) for key, value in row.items()} for row in rows],
+            )
+
+    async def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """New rows, which all have the same columns."""
+        if rows:
+            columns = ", ".join(rows[0])
+            marks = ", ".join(f"%({name})s" for name in rows[0])
+            await self.many(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 
     async def _execute(self, sql: str, values: Mapping[str, Any]) -> psycopg.AsyncCursor[DictRow]:
         with translated():

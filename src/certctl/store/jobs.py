@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,11 +14,11 @@ from certctl.store.paging import Listing, Order, fetch
 
 SHOWN: Final = (
     "j.id, j.type, j.certificate_id, j.target_id, j.agent_id, j.version_id, j.status, j.reason, "
-    "j.requested_by, j.attempts, j.max_attempts, j.last_error, j.scheduled_at, j.started_at, "
-    "j.completed_at, j.created_at"
+    "j.requested_by, j.approval_id, j.attempts, j.max_attempts, j.last_error, j.scheduled_at, "
+    "j.started_at, j.completed_at, j.created_at"
 )
 INSIDE: Final = (
-    "j.csr_pem, j.leased_until, j.lease_session, "
+    "j.csr_pem, j.sealed_key, j.leased_until, j.lease_session, "
     "(SELECT t.type FROM deployment_targets t WHERE t.id = j.target_id) AS target_type"
 )
 FROM: Final = "jobs j JOIN managed_certificates c ON c.id = j.certificate_id"
@@ -149,28 +149,48 @@ async def work_items(session: Session, job_ids: list[str]) -> list[Row]:
     )
 
 
-async def cancel_open(tx: Tx, certificate_id: str, *, types: list[str], why: str) -> None:
-    """Cancel what is still under way for a certificate that is revoked or archived."""
+async def cancel_open(tx: Tx, certificate_ids: Sequence[str], *, why: str) -> None:
+    """Cancel what is still under way for certificates that are revoked or archived."""
     await tx.run(
         """UPDATE jobs SET status = 'Cancelled', completed_at = now(), last_error = %(why)s
-           WHERE certificate_id = %(id)s AND type = ANY(%(types)s)
+           WHERE certificate_id = ANY(%(ids)s)
              AND status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')""",
-        id=certificate_id,
-        types=types,
+        ids=list(certificate_ids),
+        why=why,
+    )
+    await tx.run(
+        """UPDATE approvals SET state = 'expired', decided_by = 'system', decided_at = now(),
+               decision_note = %(why)s, updated_at = now()
+           WHERE certificate_id = ANY(%(ids)s) AND state = 'pending'""",
+        ids=list(certificate_ids),
         why=why,
     )
 
 
-async def supersede_deployments(tx: Tx, certificate_id: str, agent_id: str) -> None:
-    """Cancel deployments of older versions that no agent has begun."""
+async def supersede_deployments(
+    tx: Tx, certificate_id: str, agent_id: str, *, only_target: str | None
+) -> None:
+    """Cancel deployments of this agent, or of one of its targets, that it has not begun."""
     await tx.run(
         """UPDATE jobs SET status = 'Cancelled', completed_at = now(),
                last_error = 'superseded by a newer version'
            WHERE certificate_id = %(id)s AND agent_id = %(agent)s AND type = 'Deployment'
-             AND status = 'Pending'""",
+             AND status = 'Pending'
+             AND (%(target)s::text IS NULL OR target_id = %(target)s)""",
         id=certificate_id,
         agent=agent_id,
+        target=only_target,
     )
+
+
+async def deploying(tx: Tx, version_id: str) -> set[str]:
+    """The targets to which a version is being deployed now."""
+    rows = await tx.all(
+        """SELECT target_id FROM jobs WHERE version_id = %(id)s AND type = 'Deployment'
+             AND status IN ('Pending', 'Running')""",
+        id=version_id,
+    )
+    return {row["target_id"] for row in rows}
 
 
 async def due_without_worker(session: Session) -> list[str]:
@@ -182,15 +202,60 @@ async def due_without_worker(session: Session) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def lapsed(session: Session, *, csr_before: datetime) -> list[Row]:
-    """Jobs whose lease ran out while Running, and those that waited too long for a CSR."""
-    return await session.all(
-        """SELECT id, type, status FROM jobs
-           WHERE (status = 'Running' AND leased_until < now())
-              OR (status = 'AwaitingCSR' AND created_at < %(csr_before)s)
-           ORDER BY scheduled_at LIMIT 500""",
-        csr_before=csr_before,
+async def lapsed(session: Session) -> list[str]:
+    """Jobs whose lease ran out while Running."""
+    rows = await session.all(
+        """SELECT id FROM jobs WHERE status = 'Running' AND leased_until < now()
+           ORDER BY scheduled_at LIMIT 500"""
     )
+    return [row["id"] for row in rows]
+
+
+async def unanswered(session: Session, *, before: datetime) -> list[str]:
+    """Jobs that have waited for a CSR since before that moment; the wait for an approval, which
+    came first, does not count."""
+    rows = await session.all(
+        """SELECT j.id FROM jobs j LEFT JOIN approvals a ON a.id = j.approval_id
+           WHERE j.status = 'AwaitingCSR'
+             AND coalesce(a.decided_at, j.created_at) < %(before)s
+           ORDER BY j.scheduled_at LIMIT 500""",
+        before=before,
+    )
+    return [row["id"] for row in rows]
+
+
+async def forsaken(session: Session, *, heard_before: datetime) -> list[Row]:
+    """Work in the hands of agents that have not been heard of since: deployments that run, and
+    waits for a key by agents that serve the certificate no more.
+
+    What a server-made key is for is in no agent's hands, and an agent that never sent a heartbeat
+    counts from its enrolment.
+    """
+    return await session.all(
+        """SELECT j.id, t.agent_id AS serving FROM jobs j JOIN agents a ON a.id = j.agent_id
+           LEFT JOIN deployment_targets t ON t.id = j.target_id
+           WHERE j.status = 'Running' AND j.type = 'Deployment'
+             AND coalesce(a.last_heartbeat_at, a.registered_at) < %(before)s
+           ORDER BY j.scheduled_at LIMIT 500""",
+        before=heard_before,
+    )
+
+
+async def misplaced(session: Session) -> list[str]:
+    """Work of agents that serve it no more: its target has gone to another agent."""
+    rows = await session.all(
+        """SELECT j.id FROM jobs j
+           WHERE j.agent_id IS NOT NULL AND (
+               (j.status = 'Pending' AND j.type = 'Deployment' AND EXISTS (
+                   SELECT FROM deployment_targets t
+                   WHERE t.id = j.target_id AND t.agent_id <> j.agent_id))
+            OR (j.status = 'AwaitingCSR' AND NOT EXISTS (
+                   SELECT FROM certificate_target_mappings m
+                   JOIN deployment_targets t ON t.id = m.target_id AND t.enabled
+                   WHERE m.certificate_id = j.certificate_id AND t.agent_id = j.agent_id)))
+           ORDER BY j.scheduled_at LIMIT 500"""
+    )
+    return [row["id"] for row in rows]
 
 
 async def prune(tx: Tx, before: datetime) -> int:

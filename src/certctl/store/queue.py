@@ -13,6 +13,7 @@ from certctl.store.db import SESSION_OPTIONS, Tx
 
 RUN_JOB = "run_job"
 REFRESH_CRL = "refresh_crl"
+RUN_BULK = "run_bulk"
 
 
 def make_app(conninfo: str, *, max_size: int) -> App:

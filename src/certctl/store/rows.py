@@ -50,8 +50,26 @@ RENEWAL_POLICIES: Final = Table(
         "max_retries",
         "retry_interval_seconds",
         "alert_thresholds_days",
+        "alert_channels",
+        "alert_severity_map",
+        "certificate_profile_id",
+        "agent_group_id",
     ),
     uses=(("managed_certificates", "renewal_policy_id"),),
+)
+AGENT_GROUPS: Final = Table(
+    "agent_groups",
+    "agent group",
+    (
+        "name",
+        "description",
+        "match_os",
+        "match_architecture",
+        "match_ip_cidr",
+        "match_version",
+        "enabled",
+    ),
+    uses=(("renewal_policies", "agent_group_id"),),
 )
 PROFILES: Final = Table(
     "certificate_profiles",
@@ -66,17 +84,28 @@ PROFILES: Final = Table(
         "required_san_patterns",
         "must_staple",
         "allow_single_labels",
+        "spiffe_uri_pattern",
+        "allow_short_lived",
+        "requires_approval",
         "enabled",
     ),
     within="(%(scope_all)s OR id = ANY(%(scope_profiles)s))",
-    uses=(("managed_certificates", "certificate_profile_id"),),
+    uses=(
+        ("managed_certificates", "certificate_profile_id"),
+        ("renewal_policies", "certificate_profile_id"),
+        ("approvals", "profile_id"),
+    ),
 )
 ISSUERS: Final = Table(
     "issuers",
     "issuer",
     ("name", "type", "config", "enabled"),
     within="(%(scope_all)s OR id = ANY(%(scope_issuers)s))",
-    uses=(("managed_certificates", "issuer_id"), ("authorities", "issuer_id")),
+    uses=(
+        ("managed_certificates", "issuer_id"),
+        ("certificate_versions", "issuer_id"),
+        ("authorities", "issuer_id"),
+    ),
 )
 TARGETS: Final = Table(
     "deployment_targets",
@@ -109,6 +138,13 @@ async def lock(tx: Tx, table: Table, row_id: str, *, within: Scope) -> Row:
 async def any_in(session: Session, table: Table) -> bool:
     """Whether the table has a row at all."""
     return bool(await session.value(f"SELECT EXISTS (SELECT FROM {table.name})"))
+
+
+async def every(session: Session, table: Table, *, within: Scope) -> list[Row]:
+    """All rows of a table that people fill by hand."""
+    return await session.all(
+        f"SELECT {table.shown} FROM {table.name} WHERE {table.within} ORDER BY id", **within.sql
+    )
 
 
 async def missing(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from certctl.domain.listing import PageRequest
@@ -92,24 +92,13 @@ async def insert_live(tx: Tx, values: Mapping[str, Any]) -> None:
     )
 
 
-async def revoke_unexpired(tx: Tx, certificate_id: str) -> list[Row]:
+async def revoke_unexpired(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:
     """Mark every version that a relying party might still accept; the rows that were marked."""
     return await tx.all(
         f"""UPDATE certificate_versions SET revoked_at = now(), live = false
-            WHERE certificate_id = %(id)s AND revoked_at IS NULL AND not_after > now()
+            WHERE certificate_id = ANY(%(ids)s) AND revoked_at IS NULL AND not_after > now()
             RETURNING {SHOWN}""",
-        id=certificate_id,
-    )
-
-
-async def insert_revocation(tx: Tx, values: Mapping[str, Any]) -> None:
-    await tx.run(
-        """INSERT INTO certificate_revocations (id, certificate_id, issuer_id, authority_id,
-               serial_number, reason, revoked_by, revoked_at, not_after, issuer_notified)
-           VALUES (%(id)s, %(certificate_id)s, %(issuer_id)s, %(authority_id)s,
-               %(serial_number)s, %(reason)s, %(revoked_by)s, %(revoked_at)s, %(not_after)s,
-               %(issuer_notified)s)""",
-        **values,
+        ids=list(certificate_ids),
     )
 
 

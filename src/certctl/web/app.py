@@ -13,8 +13,10 @@ from certctl.web import gate, openapi
 from certctl.web.api import (
     access,
     agents,
+    approvals,
     audit,
     authorities,
+    bulk,
     certificates,
     fleet,
     jobs,
@@ -28,6 +30,8 @@ from certctl.web.public import enrolment, ops, status
 FACES: Final = (ops.FACE, enrolment.FACE, status.FACE)
 RESOURCES: Final = (
     access.auth,
+    bulk.bulk,
+    bulk.operations,
     certificates.certificates,
     authorities.issuers,
     organisation.profiles,
@@ -38,6 +42,8 @@ RESOURCES: Final = (
     fleet.agents,
     agents.calls,
     jobs.jobs,
+    approvals.job_decisions,
+    approvals.approvals,
     audit.audit,
     reports.reports,
 )

@@ -29,7 +29,7 @@ from certctl.services.access import with_request
 from certctl.services.platform import Platform
 from certctl.web import problems
 
-__all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "management_api"]
+__all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded", "management_api"]
 
 PREFIX: Final = "/api/v1"
 ALWAYS: Final = (401, 403, 429, 500, 503)
@@ -74,7 +74,8 @@ class Created:
 
 @dataclass(frozen=True)
 class Route:
-    """One row of the management API; `errors` are those beyond the ones any route may answer."""
+    """One row of the management API; `errors` are those beyond the ones any route may answer, and
+    `also` other statuses of success with the same answer."""
 
     method: str
     path: str
@@ -83,6 +84,7 @@ class Route:
     status: int
     answer: Any
     errors: tuple[int, ...]
+    also: tuple[int, ...] = ()
 
 
 class Resource:
@@ -105,10 +107,11 @@ class Resource:
         needs: Needs,
         answer: Any,
         status: int = 201,
+        also: tuple[int, ...] = (),
         errors: tuple[int, ...] = (409,),
     ) -> Callable[[Handler], Handler]:
         return self._add(
-            "POST", path, needs, status=status, answer=answer, errors=(400, 413, *errors)
+            "POST", path, needs, status=status, answer=answer, errors=(400, 413, *errors), also=also
         )
 
     def put(
@@ -131,12 +134,13 @@ class Resource:
         status: int,
         answer: Any,
         errors: tuple[int, ...],
+        also: tuple[int, ...] = (),
     ) -> Callable[[Handler], Handler]:
         if not isinstance(needs, Permission | AnyActor):
             raise TypeError(f"{method} {path}: needs must be a Permission or ANY_ACTOR")
 
         def register(handler: Handler) -> Handler:
-            row = Route(method, self.prefix + path, needs, handler, status, answer, errors)
+            row = Route(method, self.prefix + path, needs, handler, status, answer, errors, also)
             self.routes.append(row)
             return handler
 
@@ -192,7 +196,10 @@ def _mount(api: FastAPI, tag: str, row: Route) -> None:
         methods=[row.method],
         status_code=row.status,
         response_model=row.answer,
-        responses=problems.documented(*ALWAYS, *row.errors),
+        responses={
+            **problems.documented(*ALWAYS, *row.errors),
+            **{status: {"model": row.answer} for status in row.also},
+        },
         dependencies=[Depends(allowed)],
         tags=[tag],
         name=row.handler.__name__,
@@ -216,12 +223,16 @@ def _encoded(row: Route) -> Handler:
             answer = answer.body
         if row.status == 204:
             return Response(status_code=204, headers=headers)
-        body = msgspec.json.encode(answer, enc_hook=_plain)
-        return Response(body, row.status, headers=headers, media_type="application/json")
+        return Response(encoded(answer), row.status, headers=headers, media_type="application/json")
 
     # FastAPI reads the parameters from here.
     endpoint.__signature__ = inspect.signature(row.handler, eval_str=True)  # type: ignore[attr-defined]
     return endpoint
+
+
+def encoded(answer: Any) -> bytes:
+    """JSON, with times as RFC 3339."""
+    return msgspec.json.encode(answer, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -48,6 +49,7 @@ class Problem(BaseModel):
     error: str = Field(description="A word that stays the same between versions")
     message: str = Field(description="What is wrong and how to mend it")
     field: str | None = Field(None, description="The part of the request to mend")
+    counts: dict[str, int] | None = Field(None, description="How many of each stand in the way")
     request_id: str
 
 
@@ -67,7 +69,10 @@ def response(error: CertctlError, request_id: str) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="certctl"'
     message = "internal error" if isinstance(error, Unsafe) else error.message
     field = getattr(error, "field", None)
-    return problem(status, word, message, request_id=request_id, field=field, headers=headers)
+    counts = getattr(error, "counts", None)
+    return problem(
+        status, word, message, request_id=request_id, field=field, counts=counts, headers=headers
+    )
 
 
 def problem(
@@ -77,11 +82,14 @@ def problem(
     *,
     request_id: str,
     field: str | None = None,
+    counts: Mapping[str, int] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Response:
     body: dict[str, Any] = {"error": word, "message": message, "request_id": request_id}
     if field is not None:
         body["field"] = field
+    if counts:
+        body["counts"] = dict(counts)
     return Response(
         msgspec.json.encode(body), status, headers=headers, media_type="application/json"
     )

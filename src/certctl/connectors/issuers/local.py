@@ -82,7 +82,7 @@ class LocalCA:
             order.lifetime,
             not_after_limit=None if ca.cert_der is None else x509.facts(ca.cert_der).not_after,
         )
-        revocable = order.purpose != "ocsp_responder" and not is_root
+        revocable = order.purpose != "ocsp_responder" and not is_root and not order.short_lived
         return x509.Template(
             kind="leaf" if order.purpose == "server" else order.purpose,
             serial=serial,
@@ -98,6 +98,7 @@ class LocalCA:
             ca_issuers_url=None if is_root else ca.certificate_url,
             crl_url=ca.crl_url if revocable else None,
             must_staple=order.must_staple,
+            no_revocation=order.short_lived,
         )
 
     def _lint(self, tbs: bytes, order: Order) -> lint.Linted:
@@ -109,6 +110,7 @@ class LocalCA:
             key.size,
             order.ekus,
             order.must_staple,
+            order.short_lived,
             order.path_length,
             order.common_name is None,
             tuple(sorted({name.kind for name in order.names})),

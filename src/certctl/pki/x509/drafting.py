@@ -21,6 +21,8 @@ from certctl.pki.x509.reading import found
 from certctl.pki.x509.template import Template
 
 MAX_CN = 64
+NO_REV_AVAIL = x509.ObjectIdentifier("2.5.29.56")  # RFC 9608 §2
+DER_NULL = b"\x05\x00"
 Extension = tuple[x509.ExtensionType, bool]
 
 
@@ -82,6 +84,8 @@ def _extensions(
     yield from _locations(template)
     if template.must_staple and template.kind == "leaf":
         yield x509.TLSFeature([x509.TLSFeatureType.status_request]), False
+    if template.no_revocation and template.kind == "leaf":
+        yield x509.UnrecognizedExtension(NO_REV_AVAIL, DER_NULL), False
 
 
 def issuer_key_identifier(issuer_der: bytes | None, issuer_key: keys.PublicKey) -> bytes:

@@ -21,7 +21,8 @@ class Template:
 
     A `subject_cn` of more than 64 characters is left out (X.520 ub-common-name). `ekus` are the
     established names; an OCSP responder always gets OCSPSigning alone, and neither `ocsp_url` nor
-    `crl_url`. `path_length` counts for a CA, `must_staple` for a leaf.
+    `crl_url`. `path_length` counts for a CA, `must_staple` and `no_revocation` (RFC 9608, no
+    revocation information is offered) for a leaf.
     """
 
     kind: Kind
@@ -38,6 +39,7 @@ class Template:
     ca_issuers_url: str | None
     crl_url: str | None
     must_staple: bool
+    no_revocation: bool = False
 
 
 def validity(

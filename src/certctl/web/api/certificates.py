@@ -72,6 +72,8 @@ class Certificate(Out):
     status: Status
     expires_at: common.Created | None
     tags: dict[str, str]
+    source: str
+    watched: bool
     last_error: str | None
     last_renewal_at: common.Created | None
     last_deployment_at: common.Created | None
@@ -113,6 +115,7 @@ class Deployment(Target):
 
 class Renewal(In):
     csr_pem: Csr | None = None
+    force: bool = False
 
 
 class Deploy(In):
@@ -139,9 +142,22 @@ async def list_certificates(
     issuer_id: Id | None = None,
     agent_id: Id | None = None,
     profile_id: Id | None = None,
+    renewal_policy_id: Id | None = None,
+    target_id: Id | None = None,
+    watched: bool | None = None,
+    tag: Annotated[
+        list[Annotated[str, Field(max_length=320)]] | None,
+        Query(max_length=10, description="`key=value`; may be repeated"),
+    ] = None,
+    search: Annotated[
+        str | None,
+        Query(max_length=253, description="Beginnings of words of the name or a SAN"),
+    ] = None,
     expires_before: Moment | None = None,
     expires_after: Moment | None = None,
+    created_before: Moment | None = None,
     created_after: Moment | None = None,
+    updated_before: Moment | None = None,
     updated_after: Moment | None = None,
     sort: Annotated[
         str | None, Query(max_length=32, description="Such as `name` or `-expiresAt`")
@@ -160,9 +176,16 @@ async def list_certificates(
         issuer_id=issuer_id,
         agent_id=agent_id,
         profile_id=profile_id,
+        renewal_policy_id=renewal_policy_id,
+        target_id=target_id,
+        watched=watched,
+        tags=tag or None,
+        search=search,
         expires_before=expires_before,
         expires_after=expires_after,
+        created_before=created_before,
         created_after=created_after,
+        updated_before=updated_before,
         updated_after=updated_after,
     )
     return await service.page(call.on, call.actor, page, filters=chosen, sort=sort, fields=fields)
@@ -223,9 +246,11 @@ async def get_certificate_deployments(call: Call, id: str) -> Any:
     errors=(404, 409),
 )
 async def trigger_renewal(call: Call, id: str, body: Renewal | None = None) -> Any:
-    """Renew for every holder of a key; while a renewal is under way, that one is the answer."""
+    """Renew for every holder of a key; while a renewal is under way, that one is the answer,
+    unless `force` cancels it first."""
     csr_pem = body.csr_pem if body else None
-    job_ids = await renew.renew(call.on, call.actor, id, csr_pem=csr_pem)
+    force = body.force if body else False
+    job_ids = await renew.renew(call.on, call.actor, id, csr_pem=csr_pem, force=force)
     return {"status": "renewal_triggered", "job_ids": job_ids}
 
 

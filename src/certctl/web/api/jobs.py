@@ -7,6 +7,7 @@ from typing import Any
 from certctl.domain.access import Permission
 from certctl.domain.job import JobStatus, JobType
 from certctl.services import jobs as service
+from certctl.services import retry
 from certctl.web.api import common
 from certctl.web.api.common import Created, Id, Out, Page, Paged
 from certctl.web.gate import Call, Resource
@@ -24,6 +25,7 @@ class Job(Out):
     status: JobStatus
     reason: str
     requested_by: str
+    approval_id: str | None
     attempts: int
     max_attempts: int
     last_error: str | None
@@ -69,3 +71,16 @@ async def cancel_job(call: Call, id: str) -> Any:
     """Cancel a job that has not ended."""
     await service.cancel(call.on, call.actor, id)
     return {"status": "job_cancelled", "job_ids": [id]}
+
+
+@jobs.post(
+    "/{id}/retry",
+    needs=Permission.JOB_CANCEL,
+    answer=common.StatusAnswer,
+    status=202,
+    errors=(404, 409),
+)
+async def retry_job(call: Call, id: str) -> Any:
+    """Begin again what failed or was cancelled; the answer names the new jobs."""
+    job_ids = await retry.retry(call.on, call.actor, id)
+    return {"status": "job_retried", "job_ids": job_ids}

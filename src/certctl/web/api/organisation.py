@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field
 
@@ -60,6 +60,13 @@ WindowDays = Annotated[int, Field(ge=1, le=365)]
 Retries = Annotated[int, Field(ge=0, le=10)]
 RetryInterval = Annotated[int, Field(ge=60, le=86400)]
 Thresholds = Annotated[list[Threshold], Field(max_length=20)]
+Tier = Literal["informational", "warning", "critical"]
+Channel = Literal["Email", "Webhook", "Slack", "Teams", "PagerDuty", "OpsGenie"]
+Channels = dict[Tier, Annotated[list[Channel], Field(max_length=6)]]
+Days = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,2})$")]
+Severities = Annotated[dict[Days, Tier], Field(max_length=20)]
+EVERY_TIER: Channels = {tier: ["Webhook"] for tier in get_args(Tier)}
+SEVERITIES: Severities = {"30": "informational", "14": "warning", "7": "warning", "0": "critical"}
 
 
 class NewRenewalPolicy(In):
@@ -70,6 +77,10 @@ class NewRenewalPolicy(In):
     max_retries: Retries = 3
     retry_interval_seconds: RetryInterval = 3600
     alert_thresholds_days: Thresholds = [30, 14, 7, 0]
+    alert_channels: Channels = EVERY_TIER
+    alert_severity_map: Severities = SEVERITIES
+    certificate_profile_id: Id | None = None
+    agent_group_id: Id | None = None
 
 
 class RenewalPolicyChange(In):
@@ -79,6 +90,10 @@ class RenewalPolicyChange(In):
     max_retries: Retries | None = None
     retry_interval_seconds: RetryInterval | None = None
     alert_thresholds_days: Thresholds | None = None
+    alert_channels: Channels | None = None
+    alert_severity_map: Severities | None = None
+    certificate_profile_id: Id | None = None
+    agent_group_id: Id | None = None
 
 
 class RenewalPolicy(Out):
@@ -89,6 +104,10 @@ class RenewalPolicy(Out):
     max_retries: int
     retry_interval_seconds: int
     alert_thresholds_days: list[int]
+    alert_channels: dict[Tier, list[Channel]]
+    alert_severity_map: dict[str, Tier]
+    certificate_profile_id: str | None
+    agent_group_id: str | None
     created_at: Created
     updated_at: Created
 
@@ -102,7 +121,8 @@ class KeyAlgorithmRule(In):
 
 
 KeyRules = Annotated[list[KeyAlgorithmRule], Field(min_length=1, max_length=10)]
-Lifetime = Annotated[int, Field(ge=3600, le=397 * 86400)]
+Lifetime = Annotated[int, Field(ge=600, le=397 * 86400)]
+Pattern = Annotated[str, Field(max_length=256)]
 Ekus = Annotated[list[Eku], Field(min_length=1, max_length=5)]
 Patterns = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=50)]
 EC_OR_RSA = [
@@ -121,6 +141,9 @@ class NewProfile(In):
     required_san_patterns: Patterns = []
     must_staple: bool = False
     allow_single_labels: bool = False
+    spiffe_uri_pattern: Pattern = ""
+    allow_short_lived: bool = False
+    requires_approval: bool = False
     enabled: bool = True
 
 
@@ -133,6 +156,9 @@ class ProfileChange(In):
     required_san_patterns: Patterns | None = None
     must_staple: bool | None = None
     allow_single_labels: bool | None = None
+    spiffe_uri_pattern: Pattern | None = None
+    allow_short_lived: bool | None = None
+    requires_approval: bool | None = None
     enabled: bool | None = None
 
 
@@ -147,6 +173,9 @@ class Profile(Out):
     required_san_patterns: list[str]
     must_staple: bool
     allow_single_labels: bool
+    spiffe_uri_pattern: str
+    allow_short_lived: bool
+    requires_approval: bool
     enabled: bool
     created_at: Created
     updated_at: Created
@@ -167,5 +196,6 @@ renewal_policies = crud(
     create=NewRenewalPolicy,
     update=RenewalPolicyChange,
     shown=RenewalPolicy,
+    clearable=frozenset({"certificate_profile_id", "agent_group_id"}),
 )
 profiles = crud("/profiles", plain.PROFILES, create=NewProfile, update=ProfileChange, shown=Profile)
