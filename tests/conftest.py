@@ -49,6 +49,7 @@ def terms(**changes: object) -> Terms:
         ari_timeout=timedelta(seconds=15),
         renewal_concurrency=25,
         policy_block_severity="",
+        digest_enabled=False,
         server_makes_keys=False,
         crl_validity=timedelta(days=1),
         ocsp_validity=timedelta(hours=1),
@@ -94,6 +95,7 @@ async def open_world(
         random=lambda: 0.5,
         data_key=data_key,
         signer=SealedSigners(data_key),
+        notifiers={},
         terms=terms(**changes),
     )
     tasks.register(queue_app, platform, renewal_interval=timedelta(hours=1))

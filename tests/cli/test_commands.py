@@ -324,3 +324,54 @@ def test_a_list_loads_nothing_heavy(server):
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60
     )
     assert done.stdout.splitlines()[-1] == "heavy: []", done.stderr
+
+
+def operation(**changes) -> dict:
+    """What the server tells of a bulk renewal."""
+    plain = {
+        "id": "bulk-1",
+        "kind": "renew",
+        "state": "completed",
+        "total_matched": 3,
+        "total_enqueued": 2,
+        "total_skipped": 1,
+        "total_failed": 0,
+        "errors": [],
+    }
+    return {**plain, **changes}
+
+
+def test_many_are_renewed_by_filter_and_the_counts_are_told(server, certctl):
+    server.says("POST", "certificates/bulk-renew", operation())
+    done = certctl("bulk", "renew", "--environment", "prod")
+    assert (done.exit_code, done.stdout) == (0, "2 of 3 are enqueued, 1 skipped, 0 failed\n")
+    body = {key: value for key, value in server.seen[-1].body.items() if value is not None}
+    assert body == {"environment": "prod", "dry_run": False}
+
+
+def test_a_large_operation_is_followed_to_its_end(server, certctl):
+    failed = [{"certificate_id": "mc-9", "error": "is archived"}]
+    server.says("POST", "certificates/bulk-revoke", Answer(202, operation(state="running")))
+    server.says(
+        "GET",
+        "bulk-operations/bulk-1",
+        operation(kind="revoke", total_revoked=2, total_failed=1, errors=failed),
+    )
+    done = certctl("bulk", "revoke", "--issuer", "iss-old", "--reason", "superseded")
+    assert done.exit_code == 1
+    assert "2 of 3 are revoked, 1 skipped, 1 failed\nmc-9: is archived" in done.stdout
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_a_second_person_decides(server, certctl, word):
+    past = {"approve": "approved", "reject": "rejected"}[word]
+    told = {"id": "ar-1", "decided_by": "second", "action": past}
+    server.says("POST", f"approvals/ar-1/{word}", told)
+    done = certctl("approvals", word, "ar-1", "--note", "fine")
+    assert (done.exit_code, done.stdout) == (0, f"ar-1 is {past} by second\n")
+    assert server.seen[-1].body == {"note": "fine"}
+
+
+def test_a_failed_job_is_begun_again(server, certctl):
+    server.says("POST", "jobs/job-1/retry", Answer(202, {"job_ids": ["job-2"]}))
+    assert certctl("jobs", "retry", "job-1").stdout == "job-1 is begun again: job-2\n"

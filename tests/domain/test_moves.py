@@ -29,7 +29,7 @@ Cancelled        .       .                .           .       .         .      .
 """
 CERTIFICATES = """
                   Pending Active Expiring Expired RenewalInProgress Failed Revoked Archived
-Pending           x       x      .        .       x                 x      .       x
+Pending           x       x      x        x       x                 x      .       x
 Active            .       x      x        x       x                 .      x       x
 Expiring          .       x      x        x       x                 .      x       x
 Expired           .       .      .        x       x                 .      x       x
@@ -102,7 +102,7 @@ def test_a_settled_certificate_has_the_status_of_what_is_left(
     left: timedelta | None, status: Status
 ) -> None:
     not_after = None if left is None else NOON + left
-    assert certificate.settled(not_after, now=NOON, window_days=30) is status
+    assert certificate.settled(not_after, now=NOON, window=timedelta(days=30)) is status
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1))

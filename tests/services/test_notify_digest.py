@@ -8,18 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from certctl.connectors import catalog
 from certctl.domain.errors import NotAllowed, Unavailable
 from certctl.services import digest, notify
-from certctl.services.platform import Platform
 from tests import kit
 from tests.conftest import World
 from tests.connectors.receiver import receiving
-
-
-def told_by(world: World, url: str) -> Platform:
-    config = {"url": url, "secret": "a secret of the webhook"}
-    return replace(world.platform, notifiers={"Webhook": catalog.open_notifier("Webhook", config)})
+from tests.services.notified import told_by
 
 
 async def test_it_counts_the_inventory_and_the_last_day(world: World) -> None:

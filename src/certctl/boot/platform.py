@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from procrastinate.app import App
 
 from certctl.boot import keys
+from certctl.connectors import catalog
+from certctl.connectors.notifier import Notifier
 from certctl.connectors.signers import SealedSigners
-from certctl.domain.errors import Unavailable
+from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
 from certctl.services import firststart
 from certctl.services.platform import Platform, Terms
@@ -48,6 +50,7 @@ def terms(settings: Settings) -> Terms:
         ari_timeout=settings.ari_timeout,
         renewal_concurrency=settings.renewal_concurrency,
         policy_block_severity=settings.policy_block_severity,
+        digest_enabled=settings.digest_enabled,
         server_makes_keys=settings.keygen_mode == "server",
         crl_validity=settings.crl_validity,
         ocsp_validity=settings.ocsp_validity,
@@ -55,6 +58,23 @@ def terms(settings: Settings) -> Terms:
         responder_grace=settings.ocsp_responder_rotation_grace,
         server_certificate_validity=settings.server_certificate_validity,
     )
+
+
+def notifiers(settings: Settings) -> dict[str, Notifier]:
+    """The channels that the settings configure.
+
+    Raises:
+        Unsafe: naming the setting that does not suit.
+    """
+    url, secret = settings.webhook_url, settings.webhook_secret
+    if not url.get_secret_value():
+        return {}
+    try:
+        opened = catalog.open_notifier("Webhook", {"url": url, "secret": secret})
+    except Invalid as error:
+        name = (error.field or "url").rpartition(".")[2].upper()
+        raise Unsafe(f"CERTCTL_WEBHOOK_{name}: {error.message.partition(': ')[2]}") from None
+    return {"Webhook": opened}
 
 
 @asynccontextmanager
@@ -136,6 +156,7 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
             random=random.random,
             data_key=data_key,
             signer=SealedSigners(data_key),
+            notifiers=notifiers(settings),
             terms=terms(settings),
         )
         tasks.register(

@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from certctl.cli import find
+from certctl.cli.export import export
+from certctl.cli.importing import import_
 from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
 from certctl.cli.options import ApiCommand, api, group, say, show
 from certctl.cli.waiting import TimeoutFlag, WaitFlag, until_done
@@ -41,6 +43,16 @@ def list_(
     issuer: Annotated[str | None, typer.Option(metavar="ID", help="Only of this issuer.")] = None,
     agent: Annotated[str | None, typer.Option(metavar="ID", help="Only of this agent.")] = None,
     profile: Annotated[str | None, typer.Option(metavar="ID", help="Only this profile.")] = None,
+    policy: Annotated[str | None, typer.Option(metavar="ID", help="Only this policy.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Only with this tag; may repeat.")
+    ] = None,
+    search: Annotated[
+        str | None, typer.Option(help="Beginnings of words of the name or a SAN.")
+    ] = None,
+    expires_before: Annotated[
+        str | None, typer.Option(metavar="TIME", help="RFC 3339, such as 2030-01-31T00:00:00Z.")
+    ] = None,
     sort: Annotated[str | None, typer.Option(help="Such as name or -expiresAt.")] = None,
     page: PageFlag = 1,
     per_page: PerPageFlag = 50,
@@ -55,6 +67,10 @@ def list_(
         "issuer_id": issuer,
         "agent_id": agent,
         "profile_id": profile,
+        "renewal_policy_id": policy,
+        "tag": tag,
+        "search": search,
+        "expires_before": expires_before,
         "sort": sort,
     }
     with api(ctx) as server:
@@ -123,13 +139,16 @@ def renew(
     ctx: typer.Context,
     certificate: CertificateId,
     csr: CsrFile = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel a renewal that is under way first.")
+    ] = False,
     wait: WaitFlag = False,
     timeout: TimeoutFlag = 120,
 ) -> None:
     """Renew a certificate with a new key, and deploy it."""
     with api(ctx) as server:
         found = find.id_of(server, "certificates", certificate)
-        body = {"csr_pem": csr.read()} if csr else {}
+        body = {"csr_pem": csr.read() if csr else None, "force": force}
         answer = server.post("certificates", found, "renew", body=body)
         if wait:
             row = until_done(server, found, job_ids=answer["job_ids"], timeout=timeout)
@@ -198,3 +217,7 @@ def archive(ctx: typer.Context, certificate: CertificateId) -> None:
         found = find.id_of(server, "certificates", certificate)
         answer = server.delete("certificates", found)
     say(ctx, answer, f"{found} is archived")
+
+
+certs.command("import", cls=ApiCommand)(import_)
+certs.command("export", cls=ApiCommand)(export)

@@ -18,6 +18,7 @@ jobs = group(
     certctl jobs list --certificate www          everything about one certificate
     certctl jobs get job-…                       with its reason and attempts
     certctl jobs cancel job-…                    end one that has not ended
+    certctl jobs retry job-…                     begin again what failed
     """
 )
 SHOWN: Final = ("id", "type", "status", "certificate_id", "attempts", "created_at", "last_error")
@@ -68,3 +69,11 @@ def cancel(ctx: typer.Context, job: JobId) -> None:
     with api(ctx) as server:
         answer = server.post("jobs", job, "cancel")
     say(ctx, answer, f"{job} is cancelled")
+
+
+@jobs.command("retry", cls=ApiCommand)
+def retry(ctx: typer.Context, job: JobId) -> None:
+    """Begin again what failed or was cancelled, with a new job."""
+    with api(ctx) as server:
+        answer = server.post("jobs", job, "retry")
+    say(ctx, answer, f"{job} is begun again: {', '.join(answer['job_ids'])}")

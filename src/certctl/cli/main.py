@@ -5,12 +5,15 @@ from __future__ import annotations
 import typer
 
 from certctl.cli.agents import agents
+from certctl.cli.approvals import approvals
 from certctl.cli.audit import audit
+from certctl.cli.bulk import bulk
 from certctl.cli.certs import certs
 from certctl.cli.demo.command import demo
 from certctl.cli.exits import MEANINGS, OneSentence
 from certctl.cli.issuers import issuers
 from certctl.cli.jobs import jobs
+from certctl.cli.notifications import digest, notifications
 from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
 from certctl.cli.plain import addable
 from certctl.cli.status import status
@@ -47,10 +50,14 @@ def root(
 
 
 app.add_typer(certs, name="certs")
+app.add_typer(bulk, name="bulk")
 app.add_typer(jobs, name="jobs")
+app.add_typer(approvals, name="approvals")
 app.add_typer(agents, name="agents")
 app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
+app.add_typer(notifications, name="notifications")
+app.add_typer(digest, name="digest")
 app.add_typer(audit, name="audit")
 for path, noun, columns in (
     ("profiles", "Profiles: what a certificate may be", ("id", "name", "version", "enabled")),

@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, cast
 
+from certctl.connectors.notifier import Notifier
 from certctl.connectors.target import Target
 from certctl.domain.errors import Invalid
 
 TARGETS: dict[str, str] = {"NGINX": "certctl.connectors.targets.nginx:Nginx"}
 
-ISSUERS: dict[str, str] = {"GenericCA": "certctl.connectors.issuers.local:LocalCA"}
+ISSUERS: dict[str, str] = {
+    "External": "certctl.connectors.issuers.external:External",
+    "GenericCA": "certctl.connectors.issuers.local:LocalCA",
+}
+
+NOTIFIERS: dict[str, str] = {"Webhook": "certctl.connectors.notifiers.webhook:Webhook"}
 
 
 def target_class(kind: str) -> type[Target]:
@@ -30,6 +36,24 @@ def issuer_class(kind: str) -> Any:
         Invalid: field `type`, listing the known ones.
     """
     return _load(ISSUERS, kind, "issuer")
+
+
+def notifier_class(kind: str) -> Any:
+    """The class of a notifier, in any spelling of case; `kind` is the channel's name.
+
+    Raises:
+        Invalid: field `type`, listing the known ones.
+    """
+    return _load(NOTIFIERS, kind, "notifier")
+
+
+def open_notifier(kind: str, config: Mapping[str, Any]) -> Notifier:
+    """The notifier of this kind with its configuration.
+
+    Raises:
+        Invalid: for an unknown kind, or naming the field of `config` that is wrong.
+    """
+    return cast(Notifier, notifier_class(kind).open(config))
 
 
 def open_target(kind: str, config: Mapping[str, Any]) -> Target:

@@ -24,7 +24,8 @@ S = Status
 _LIVE = {S.ACTIVE, S.EXPIRING, S.EXPIRED}
 
 MOVES: Final[dict[Status, frozenset[Status]]] = {
-    S.PENDING: frozenset({S.RENEWAL_IN_PROGRESS, S.ACTIVE, S.FAILED, S.ARCHIVED}),
+    # A first version may be recorded late in its life, after an interruption.
+    S.PENDING: frozenset(_LIVE | {S.RENEWAL_IN_PROGRESS, S.FAILED, S.ARCHIVED}),
     S.ACTIVE: frozenset({S.EXPIRING, S.EXPIRED, S.RENEWAL_IN_PROGRESS, S.REVOKED, S.ARCHIVED}),
     S.EXPIRING: frozenset({S.ACTIVE, S.EXPIRED, S.RENEWAL_IN_PROGRESS, S.REVOKED, S.ARCHIVED}),
     S.EXPIRED: frozenset({S.RENEWAL_IN_PROGRESS, S.REVOKED, S.ARCHIVED}),
@@ -50,8 +51,9 @@ def move(certificate_id: str, now_in: Status, to: Status) -> Status:
     return to
 
 
-def settled(not_after: datetime | None, *, now: datetime, window_days: int) -> Status:
-    """The status of a certificate with no work under way, by the expiry of its live version.
+def settled(not_after: datetime | None, *, now: datetime, window: timedelta) -> Status:
+    """The status of a certificate with no work under way, by the expiry of its live version and
+    the window before it in which it is to be renewed.
 
     Without a live version (`not_after` is None) the last attempt has failed.
     """
@@ -59,6 +61,6 @@ def settled(not_after: datetime | None, *, now: datetime, window_days: int) -> S
         return Status.FAILED
     if not_after <= now:
         return Status.EXPIRED
-    if not_after - now <= timedelta(days=window_days):
+    if not_after - now <= window:
         return Status.EXPIRING
     return Status.ACTIVE

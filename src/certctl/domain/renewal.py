@@ -48,9 +48,13 @@ class Facts:
         return self.not_after - self.not_before
 
 
-def window_of(facts: Facts) -> timedelta:
+def bounded_window(window: timedelta, lifetime: timedelta) -> timedelta:
     """The policy's window, at most a third of the lifetime."""
-    return min(facts.window, facts.lifetime * (1 - LATEST_SHARE))
+    return min(window, lifetime * (1 - LATEST_SHARE))
+
+
+def window_of(facts: Facts) -> timedelta:
+    return bounded_window(facts.window, facts.lifetime)
 
 
 def due_at(facts: Facts) -> datetime:

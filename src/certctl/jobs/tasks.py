@@ -13,7 +13,7 @@ from typing import Final
 
 from procrastinate.app import App
 
-from certctl.services import bulk, renew, status, suggest, sweep
+from certctl.services import bulk, digest, notify, renew, status, suggest, sweep
 from certctl.services.audit import Sealer
 from certctl.services.issue import run
 from certctl.services.platform import Platform
@@ -23,6 +23,7 @@ log = logging.getLogger("certctl.jobs")
 EVERY_FIVE_SECONDS: Final = "* * * * * */5"
 EVERY_MINUTE: Final = "* * * * *"
 EVERY_HOUR: Final = "7 * * * *"
+EVERY_MORNING: Final = "0 6 * * *"  # UTC
 
 
 def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> None:
@@ -46,6 +47,10 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     _periodic(app, "find_due", every, lambda: renew.find_due(platform))
     _periodic(app, "sweep", EVERY_FIVE_SECONDS, lambda: sweep.sweep(platform))
     _periodic(app, "ask_when_to_renew", EVERY_MINUTE, lambda: suggest.ask(platform))
+    _periodic(app, "send_notifications", EVERY_FIVE_SECONDS, lambda: notify.send_due(platform))
+    _periodic(app, "expiry_alerts", EVERY_HOUR, lambda: notify.expiring(platform))
+    if platform.terms.digest_enabled:
+        _periodic(app, "send_digest", EVERY_MORNING, lambda: digest.send_daily(platform))
     _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)
     _periodic(app, "keep_fresh", EVERY_MINUTE, lambda: status.keep_fresh(platform))
     _periodic(app, "prune", EVERY_HOUR, lambda: sweep.prune(platform))

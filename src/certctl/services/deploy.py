@@ -7,7 +7,8 @@ from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.errors import Conflict, Invalid, NotAllowed
 from certctl.domain.ids import new_id
 from certctl.domain.job import JobStatus
-from certctl.services import audit, counters, jobs
+from certctl.domain.notification import Kind, Severity
+from certctl.services import audit, counters, jobs, notify
 from certctl.services.platform import Platform
 from certctl.store import certificates, signals, versions
 from certctl.store import jobs as job_rows
@@ -182,6 +183,14 @@ async def _completed(tx: Tx, actor: Actor, found: Row, *, report: JobReport) -> 
         target_id=found["target_id"],
         fingerprint_sha256=report.fingerprint_sha256,
         outcome=outcome,
+    )
+    await notify.tell(
+        tx,
+        kind=Kind.DEPLOYMENT_SUCCESS,
+        certificate_id=found["certificate_id"],
+        occasion=found["id"],
+        severity=Severity.INFORMATIONAL,
+        message=f"certificate {found['certificate_id']} is served by target {found['target_id']}",
     )
 
 

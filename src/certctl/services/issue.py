@@ -17,9 +17,10 @@ from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.job import JobStatus
 from certctl.domain.names import Name, parse_names
+from certctl.domain.notification import Kind, Severity
 from certctl.pki import keys, x509
 from certctl.pki.sealing import Place
-from certctl.services import approve, audit, authority, counters, deploy, jobs
+from certctl.services import approve, audit, authority, counters, deploy, jobs, notify
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, versions
 from certctl.store import jobs as job_rows
@@ -210,6 +211,15 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             not_after=facts.not_after,
             requested_by=found["requested_by"],
             approval_id=found["approval_id"],
+        )
+        await notify.tell(
+            tx,
+            kind=Kind.RENEWAL_SUCCESS,
+            certificate_id=certificate_id,
+            occasion=work.job_id,
+            severity=Severity.INFORMATIONAL,
+            message=f"{work.certificate['name']} has a new certificate, "
+            f"valid until {facts.not_after:%Y-%m-%d %H:%M} UTC",
         )
 
 

@@ -10,7 +10,9 @@ from certctl.domain.access import EVERYTHING, Actor, Permission, Scope
 from certctl.domain.errors import CertctlError, Unavailable
 from certctl.domain.job import JobStatus
 from certctl.domain.listing import PageRequest
-from certctl.services import audit
+from certctl.domain.notification import Kind, Severity
+from certctl.domain.renewal import bounded_window
+from certctl.services import audit, notify
 from certctl.services.platform import Platform
 from certctl.store import approvals, authorities, certificates, jobs, queue, versions
 from certctl.store.db import Row, Tx
@@ -140,6 +142,15 @@ async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None
         certificate_id=found["certificate_id"],
         error=error[:4096],
     )
+    kind = Kind.RENEWAL_FAILURE if found["type"] in ISSUING else Kind.DEPLOYMENT_FAILURE
+    await notify.tell(
+        tx,
+        kind=kind,
+        certificate_id=found["certificate_id"],
+        occasion=found["id"],
+        severity=Severity.CRITICAL,
+        message=f"{found['type']} of {found['certificate_id']} failed: {error[:1000]}",
+    )
 
 
 async def settle_certificate(
@@ -160,8 +171,10 @@ async def settle_certificate(
         return
     live = await versions.held(tx, certificate_id)
     not_after = min((version["not_after"] for version in live), default=None)
-    window = await certificates.renewal_window_days(tx, certificate_id)
-    status = certificate.settled(not_after, now=tx.now, window_days=window)
+    days = await certificates.renewal_window_days(tx, certificate_id)
+    lives = [version["not_after"] - version["not_before"] for version in live]
+    window = bounded_window(timedelta(days=days), min(lives, default=timedelta(0)))
+    status = certificate.settled(not_after, now=tx.now, window=window)
     if present is certificate.Status.PENDING and error is None and not_after is None:
         status = present
     await certificates.update(

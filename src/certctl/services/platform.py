@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from certctl.connectors.notifier import Notifier
 from certctl.pki.keys import Signer
 from certctl.pki.sealing import DataKey, Place
 from certctl.store.db import Database
@@ -28,6 +29,7 @@ class Terms:
     ari_timeout: timedelta
     renewal_concurrency: int
     policy_block_severity: str
+    digest_enabled: bool
     server_makes_keys: bool
     crl_validity: timedelta
     ocsp_validity: timedelta
@@ -38,7 +40,8 @@ class Terms:
 
 @dataclass(frozen=True)
 class Platform:
-    """`signer` opens the private key that is sealed at a place."""
+    """`signer` opens the private key that is sealed at a place; `notifiers` are the channels that
+    are configured, by name."""
 
     db: Database
     queue: Queue
@@ -47,4 +50,5 @@ class Platform:
     random: Callable[[], float]
     data_key: DataKey
     signer: Callable[[Place, bytes], Signer]
+    notifiers: Mapping[str, Notifier]
     terms: Terms

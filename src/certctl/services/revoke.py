@@ -11,8 +11,9 @@ from certctl.domain.access import EVERYTHING, Actor, Permission, Scope
 from certctl.domain.certificate import Status
 from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
+from certctl.domain.notification import Kind, Severity
 from certctl.domain.revocation import Reason
-from certctl.services import audit
+from certctl.services import audit, notify
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, jobs, queue, renewals, versions
 from certctl.store.db import Row, Tx
@@ -119,6 +120,14 @@ async def _end(
         for one, numbers in serials.items()
     ]
     await audit.record_many(tx, actor, events)
+    await notify.tell_many(
+        tx,
+        [
+            notify.News(Kind.REVOCATION, one, tx.now.isoformat(), Severity.CRITICAL, words)
+            for one in ids
+            for words in [f"certificate {one} was revoked by {actor.id}: {reason}"]
+        ],
+    )
 
 
 def _row(tx: Tx, actor: Actor, version: Row, reason: Reason) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Final
 
 from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import CertctlError
-from certctl.services import approve, audit, bulk, deploy, jobs
+from certctl.services import approve, audit, bulk, deploy, jobs, notify
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, queue, versions
 from certctl.store import bulk as bulk_rows
@@ -176,5 +176,6 @@ async def prune(on: Platform) -> int:
     """Forget jobs that ended long ago, and close intents that nobody will come back to."""
     async with on.db.transaction() as tx:
         await authorities.close_stale_intents(tx, tx.now - 4 * on.terms.job_lease)
+        await notify.prune(tx, tx.now - on.terms.notification_retention)
         await bulk_rows.prune(tx, tx.now - on.terms.job_retention)
         return await job_rows.prune(tx, tx.now - on.terms.job_retention)

@@ -93,29 +93,32 @@ async def put_expiring(tx: Tx, *, limit: int) -> list[Row]:
 async def bury(tx: Tx, why: Mapping[str, str], *, open_channels: Sequence[str]) -> list[Row]:
     """Waiting rows of channels that are not open become dead; `why` says so for each channel."""
     return await tx.all(
-        """UPDATE notification_events n SET status = 'dead', next_retry_at = NULL,
-               last_error = coalesce(%(why)s::jsonb ->> channel, 'there is no such channel')
-           WHERE id IN (SELECT id FROM notification_events
+        """WITH lost AS MATERIALIZED (SELECT id FROM notification_events
                WHERE status IN ('pending', 'failed') AND channel <> ALL(%(open)s::text[])
-               ORDER BY id LIMIT 1000 FOR UPDATE SKIP LOCKED)
-           RETURNING id, certificate_id, channel, last_error""",
+               LIMIT 1000 FOR UPDATE SKIP LOCKED)
+           UPDATE notification_events n SET status = 'dead', next_retry_at = NULL,
+               last_error = coalesce(%(why)s::jsonb ->> channel, 'there is no such channel')
+           FROM lost WHERE n.id = lost.id
+           RETURNING n.id, n.certificate_id, n.channel, n.last_error""",
         why=dict(why),
         open=list(open_channels),
     )
 
 
-async def claim(tx: Tx, *, lease: timedelta, limit: int) -> list[Row]:
-    """Due rows, which are this caller's alone until `leased_until`."""
+async def claim(tx: Tx, open_channels: Sequence[str], *, lease: timedelta, limit: int) -> list[Row]:
+    """Due rows of these channels, which are this caller's alone until `leased_until`."""
     return await tx.all(
-        """UPDATE notification_events SET leased_until = now() + %(lease)s
-           WHERE id IN (SELECT id FROM notification_events
-               WHERE status IN ('pending', 'failed')
+        """WITH due AS MATERIALIZED (SELECT id FROM notification_events
+               WHERE status IN ('pending', 'failed') AND channel = ANY(%(open)s::text[])
                  AND (next_retry_at IS NULL OR next_retry_at <= now())
                  AND (leased_until IS NULL OR leased_until <= now())
                ORDER BY next_retry_at NULLS FIRST, created_at
                LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-           RETURNING id, type, certificate_id, channel, severity, message, retry_count,
-                     leased_until, created_at""",
+           UPDATE notification_events n SET leased_until = now() + %(lease)s
+           FROM due WHERE n.id = due.id
+           RETURNING n.id, n.type, n.certificate_id, n.channel, n.severity, n.message,
+                     n.retry_count, n.leased_until, n.created_at""",
+        open=list(open_channels),
         lease=lease,
         limit=limit,
     )

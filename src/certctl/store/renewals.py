@@ -162,7 +162,10 @@ async def settle(session: Session) -> int:
     return await session.run(
         """UPDATE managed_certificates c SET status = s.status, updated_at = now()
            FROM (SELECT c.id, CASE WHEN c.expires_at <= now() THEN 'Expired'
-                    WHEN c.expires_at <= now() + make_interval(days => p.renewal_window_days)
+                    WHEN c.expires_at <= now() + least(
+                        make_interval(days => p.renewal_window_days),
+                        (SELECT min(v.not_after - v.not_before) / 3 FROM certificate_versions v
+                         WHERE v.certificate_id = c.id AND v.live))
                     THEN 'Expiring' ELSE 'Active' END AS status
                  FROM managed_certificates c
                  JOIN renewal_policies p ON p.id = c.renewal_policy_id

@@ -18,8 +18,12 @@ from certctl.web.api import (
     authorities,
     bulk,
     certificates,
+    digest,
+    export,
     fleet,
+    importing,
     jobs,
+    notifications,
     organisation,
     reports,
 )
@@ -32,6 +36,8 @@ RESOURCES: Final = (
     access.auth,
     bulk.bulk,
     bulk.operations,
+    importing.imports,
+    export.exports,
     certificates.certificates,
     authorities.issuers,
     organisation.profiles,
@@ -45,6 +51,8 @@ RESOURCES: Final = (
     approvals.job_decisions,
     approvals.approvals,
     audit.audit,
+    notifications.notifications,
+    digest.digest,
     reports.reports,
 )
 

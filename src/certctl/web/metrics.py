@@ -24,6 +24,7 @@ HELP: Final = {
     "job_pending": "Jobs that have not ended",
     "job_completed_total": "Jobs that were completed",
     "job_failed_total": "Jobs that failed for good",
+    "notification_dead_total": "Notifications that nobody received",
 }
 
 

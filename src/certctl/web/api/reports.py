@@ -32,6 +32,7 @@ class Gauges(Out):
 class Counters(Out):
     job_completed_total: int
     job_failed_total: int
+    notifications_dead_total: int
 
 
 class Uptime(Out):
@@ -50,11 +51,14 @@ class Metrics(Out):
 async def get_metrics(call: Call) -> Any:
     """Counts over the whole inventory."""
     counts = await report.gauges(call.on, call.actor)
-    counter = {name: value for name, value in counts.items() if name.endswith("_total")}
     now = datetime.now(UTC)
     return {
         "gauge": {name: counts[name] for name in Gauges.model_fields},
-        "counter": {name: counter[name] for name in Counters.model_fields},
+        "counter": {
+            "job_completed_total": counts["job_completed_total"],
+            "job_failed_total": counts["job_failed_total"],
+            "notifications_dead_total": counts["notification_dead_total"],
+        },
         "uptime": {
             "uptime_seconds": int(time.time() - STARTED.timestamp()),
             "server_started": STARTED,

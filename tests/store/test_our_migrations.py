@@ -1,0 +1,95 @@
+"""Our own migrations: stopped after any statement, and undone and done again with data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from certctl.services import approve, sweep
+from certctl.store import migrate
+from certctl.store.migrate import Migration
+from tests import kit
+from tests.conftest import World, a_clone
+from tests.services.test_approvals import SECOND, guarded, the_approval
+from tests.store.running import create_database, run, schema
+
+
+def name_of(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
+
+
+LATER = migrate.known()[1:]
+
+
+@pytest.mark.parametrize("migration", LATER, ids=lambda each: each.label)
+async def test_a_migration_that_stopped_after_any_statement_is_finished_by_the_next_run(
+    postgres: str, tmp_path: Path, migration: Migration
+) -> None:
+    """As a person leaves it who ran the file by hand, statement by statement."""
+    before = create_database(postgres)
+    await migrate.migrate(before, to=migration.version - 1)
+    whole = create_database(postgres)
+    await migrate.migrate(whole, to=migration.version)
+    expected = schema(whole)
+    steps = migrate.statements(migration.up.read_text())
+    name = name_of(before)
+    for done in range(1, len(steps) + 1):
+        with a_clone(postgres, name) as half:
+            run(half, *steps[:done])
+            assert await migrate.migrate(half, to=migration.version) == [migration.version]
+            assert schema(half) == expected
+
+
+async def test_an_undoing_that_stopped_after_any_statement_is_finished_by_the_next(
+    postgres: str,
+) -> None:
+    whole = create_database(postgres)
+    await migrate.migrate(whole)
+    name = name_of(whole)
+    for migration in reversed(LATER):
+        steps = migrate.statements(migration.down.read_text())
+        for done in range(1, len(steps) + 1):
+            with a_clone(postgres, name) as half:
+                await migrate.rollback(half, migration.version)
+                run(half, *steps[:done])
+                await migrate.rollback(half, migration.version - 1)
+                await migrate.migrate(half)
+                assert schema(half) == schema(whole)
+
+
+async def test_what_is_there_survives_the_way_down_and_up_again(world: World) -> None:
+    served = await kit.a_served_certificate(world)
+    row = await guarded(world, name="guarded", csr_pem=kit.a_csr("a.example.test"))
+    await approve.approve(world.platform, SECOND, await the_approval(world), note=None)
+    await world.run_tasks()
+    await guarded_and_waiting(world)
+    await sweep.sweep(world.platform)
+    whole = schema(world.conninfo)
+    inventory = await kit.rows(world, "SELECT id, name, sans, tags FROM managed_certificates")
+    await migrate.rollback(world.conninfo, 1)
+    assert await migrate.migrate(world.conninfo) == [each.version for each in LATER]
+    assert schema(world.conninfo) == whole
+    assert inventory == await kit.rows(
+        world, "SELECT id, name, sans, tags FROM managed_certificates"
+    )
+    assert (await kit.certificate(world, served.id))["status"] == "Active"
+    assert len(await kit.versions_of(world, row["id"])) == 1
+    assert (
+        await kit.value(world, "SELECT count(*) FROM jobs WHERE status = 'AwaitingApproval'") == 0
+    )
+
+
+async def guarded_and_waiting(world: World) -> None:
+    profile = await kit.value(world, "SELECT id FROM certificate_profiles WHERE requires_approval")
+    await kit.order(
+        world,
+        name="waiting",
+        certificate_profile_id=profile,
+        csr_pem=kit.a_csr("a.example.test"),
+    )
+
+
+def test_every_migration_can_be_undone() -> None:
+    assert [each.label for each in migrate.known() if not each.down.exists()] == []
