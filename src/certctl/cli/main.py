@@ -11,11 +11,13 @@ from certctl.cli.bulk import bulk
 from certctl.cli.certs import certs
 from certctl.cli.demo.command import demo
 from certctl.cli.exits import MEANINGS, OneSentence
+from certctl.cli.groups import groups
 from certctl.cli.issuers import issuers
 from certctl.cli.jobs import jobs
 from certctl.cli.notifications import digest, notifications
 from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
 from certctl.cli.plain import addable
+from certctl.cli.stats import stats
 from certctl.cli.status import status
 from certctl.cli.targets import targets
 
@@ -54,10 +56,12 @@ app.add_typer(bulk, name="bulk")
 app.add_typer(jobs, name="jobs")
 app.add_typer(approvals, name="approvals")
 app.add_typer(agents, name="agents")
+app.add_typer(groups, name="groups")
 app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
 app.add_typer(notifications, name="notifications")
 app.add_typer(digest, name="digest")
+app.add_typer(stats, name="stats")
 app.add_typer(audit, name="audit")
 for path, noun, columns in (
     ("profiles", "Profiles: what a certificate may be", ("id", "name", "version", "enabled")),

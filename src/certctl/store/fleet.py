@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -41,11 +42,12 @@ async def insert(tx: Tx, agent_id: str, *, credential_hash: bytes, facts: Mappin
     return await tx.only(
         "the new agent",
         f"""INSERT INTO agents (id, name, hostname, os, architecture, ip_address, version,
-                credential_hash)
+                credential_hash, address)
             VALUES (%(id)s, %(name)s, %(hostname)s, %(os)s, %(architecture)s, %(ip_address)s,
-                %(version)s, %(hash)s) RETURNING {SHOWN}""",
+                %(version)s, %(hash)s, %(address)s) RETURNING {SHOWN}""",
         id=agent_id,
         hash=credential_hash,
+        address=_address(facts.get("ip_address", "")),
         **facts,
     )
 
@@ -54,10 +56,20 @@ async def heartbeat(session: Session, agent_id: str, facts: Mapping[str, str]) -
     """Note that the agent is alive; empty facts keep what was known."""
     sets = ", ".join(f"{name} = coalesce(nullif(%({name})s, ''), {name})" for name in FACTS)
     await session.run(
-        f"UPDATE agents SET {sets}, last_heartbeat_at = now() WHERE id = %(id)s",
+        f"""UPDATE agents SET {sets}, address = coalesce(%(address)s, address),
+                last_heartbeat_at = now() WHERE id = %(id)s""",
         id=agent_id,
+        address=_address(facts.get("ip_address", "")),
         **{name: facts.get(name, "") for name in FACTS},
     )
+
+
+def _address(text: str) -> str | None:
+    """What an agent says of its address, where it is one (a zone is no part of it)."""
+    try:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 async def retire(tx: Tx, agent_id: str, reason: str) -> None:

@@ -21,11 +21,13 @@ from certctl.web.api import (
     digest,
     export,
     fleet,
+    groups,
     importing,
     jobs,
     notifications,
     organisation,
     reports,
+    stats,
 )
 from certctl.web.front import Face, FrontDoor
 from certctl.web.limits import Limiter, per_address, per_key
@@ -46,6 +48,7 @@ RESOURCES: Final = (
     organisation.teams,
     fleet.targets,
     fleet.agents,
+    groups.groups,
     agents.calls,
     jobs.jobs,
     approvals.job_decisions,
@@ -53,6 +56,7 @@ RESOURCES: Final = (
     audit.audit,
     notifications.notifications,
     digest.digest,
+    stats.stats,
     reports.reports,
 )
 
