@@ -199,3 +199,12 @@ async def test_the_policys_new_fields_go_round(site: Site) -> None:
     ):
         problem = await site.refused(400, "POST", "/renewal-policies", json={**body, **bad})
         assert problem["field"] == field
+
+
+@pytest.mark.parametrize(("algorithm", "least"), [("ECDSA", 256), ("RSA", 2048), ("Ed25519", 0)])
+async def test_a_key_rule_without_a_size_means_the_least_that_is_safe(
+    site: Site, algorithm: str, least: int
+) -> None:
+    body = {"name": "p", "allowed_key_algorithms": [{"algorithm": algorithm}]}
+    made = await site.post("/profiles", body)
+    assert made["allowed_key_algorithms"] == [{"algorithm": algorithm, "min_size": least}]

@@ -15,7 +15,11 @@ GAUGES = {
     "certctl_certificate_expired", "certctl_certificate_revoked", "certctl_agent_total",
     "certctl_agent_online", "certctl_job_pending", "certctl_uptime_seconds",
 }  # fmt: skip
-COUNTERS = {"certctl_job_completed_total", "certctl_job_failed_total"}
+COUNTERS = {
+    "certctl_job_completed_total",
+    "certctl_job_failed_total",
+    "certctl_notification_dead_total",
+}
 # Counted by this process since its start: name, and the labels of each series.
 OWN = {
     "certctl_issuance_total": {"issuer_type", "outcome"},
@@ -137,7 +141,11 @@ async def test_the_inventory_is_counted_in_both_forms(site: Site) -> None:
         "agent_online": 0,
         "job_pending": 0,
     }
-    assert shown["counter"] == {"job_completed_total": 2, "job_failed_total": 0}
+    assert shown["counter"] == {
+        "job_completed_total": 2,
+        "job_failed_total": 0,
+        "notifications_dead_total": 0,
+    }
     series = await scraped(site)
     for name, value in (shown["gauge"] | shown["counter"]).items():
         assert named(series, f"certctl_{name}") == value

@@ -61,12 +61,12 @@ async def expirations(session: Session, days: int) -> list[Row]:
     return await session.all(
         f"""SELECT to_char(d.day, 'YYYY-MM-DD') AS date, coalesce(e.count, 0) AS count
             FROM {ahead} LEFT JOIN (
-                SELECT date_trunc('day', expires_at) AS day, count(*) AS count
+                SELECT expires_at::date AS day, count(*) AS count
                 FROM managed_certificates
                 WHERE expires_at >= date_trunc('day', now())
                   AND expires_at < date_trunc('day', now()) + make_interval(days => %(days)s)
                   AND status NOT IN ('Archived', 'Revoked')
-                GROUP BY 1) e USING (day) ORDER BY d.day""",
+                GROUP BY 1) e ON e.day = d.day::date ORDER BY d.day""",
         days=days,
     )
 
@@ -77,12 +77,12 @@ async def job_trends(session: Session, days: int) -> list[Row]:
         f"""SELECT to_char(d.day, 'YYYY-MM-DD') AS date, coalesce(e.completed, 0) AS completed,
                    coalesce(e.failed, 0) AS failed
             FROM {BACK} LEFT JOIN (
-                SELECT date_trunc('day', completed_at) AS day,
+                SELECT completed_at::date AS day,
                        count(*) FILTER (WHERE status = 'Completed') AS completed,
                        count(*) FILTER (WHERE status = 'Failed') AS failed
                 FROM jobs
                 WHERE completed_at >= date_trunc('day', now()) - make_interval(days => %(days)s - 1)
-                GROUP BY 1) e USING (day) ORDER BY d.day""",
+                GROUP BY 1) e ON e.day = d.day::date ORDER BY d.day""",
         days=days,
     )
 
@@ -92,9 +92,9 @@ async def issuances(session: Session, days: int) -> list[Row]:
     return await session.all(
         f"""SELECT to_char(d.day, 'YYYY-MM-DD') AS date, coalesce(e.count, 0) AS count
             FROM {BACK} LEFT JOIN (
-                SELECT date_trunc('day', created_at) AS day, count(*) AS count
+                SELECT created_at::date AS day, count(*) AS count
                 FROM certificate_versions
                 WHERE created_at >= date_trunc('day', now()) - make_interval(days => %(days)s - 1)
-                GROUP BY 1) e USING (day) ORDER BY d.day""",
+                GROUP BY 1) e ON e.day = d.day::date ORDER BY d.day""",
         days=days,
     )

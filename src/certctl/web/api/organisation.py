@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from certctl.domain.profile import KEY_SIZES
 from certctl.services import plain
 from certctl.web.api.common import Created, Id, In, NameText, Out, checked_email
 from certctl.web.api.crud import crud
@@ -116,8 +117,18 @@ Eku = Literal["serverAuth", "clientAuth", "codeSigning", "emailProtection", "tim
 
 
 class KeyAlgorithmRule(In):
+    """`min_size`, in bits, is by default the least that is safe."""
+
     algorithm: Literal["ECDSA", "RSA", "Ed25519"]
     min_size: Annotated[int, Field(ge=0, le=8192)] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _least(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "min_size" not in given:
+            sizes = KEY_SIZES.get(str(given.get("algorithm")), range(1))
+            return {**given, "min_size": sizes.start}
+        return given
 
 
 KeyRules = Annotated[list[KeyAlgorithmRule], Field(min_length=1, max_length=10)]
