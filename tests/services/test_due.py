@@ -162,3 +162,33 @@ async def test_a_retired_agent_leaves_its_certificates_renewable_by_others(world
     assert len(await kit.renew_now(world, served.id)) == 1
     await kit.issue_to(world, successor)
     assert (await kit.certificate(world, served.id))["last_error"] is None
+
+
+async def test_short_lived_certificates_have_a_scan_of_their_own(world: World) -> None:
+    """An hour between scans would let a certificate of half an hour expire."""
+    served = await kit.a_served_certificate(world)
+    other = await kit.order(world, name="other", target_ids=[served.target_id])
+    await kit.issue_to(world, served.agent)
+    await near_its_end(world)
+    await kit.change(
+        world,
+        """UPDATE certificate_versions SET not_before = now() - interval '25 minutes',
+               not_after = now() + interval '5 minutes' WHERE certificate_id = %(id)s""",
+        id=served.id,
+    )
+    assert await renew.find_due(world.platform, short_lived_only=True) == 1
+    assert (await kit.certificate(world, served.id))["status"] == "RenewalInProgress"
+    assert (await kit.certificate(world, other["id"]))["status"] == "Active"
+    assert await renew.find_due(world.platform) == 1
+
+
+async def test_a_short_lived_certificate_that_has_ended_is_told_so_within_the_minute(
+    world: World,
+) -> None:
+    policy = await kit.a_policy(world, auto_renew=False)
+    served = await kit.a_served_certificate(world, renewal_policy_id=policy)
+    await kit.change(
+        world, "UPDATE managed_certificates SET expires_at = now() - interval '1 second'"
+    )
+    await renew.find_due(world.platform, short_lived_only=True)
+    assert (await kit.certificate(world, served.id))["status"] == "Expired"

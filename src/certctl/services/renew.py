@@ -205,14 +205,20 @@ def _event(one: Planned, job_ids: list[str], approval: Mapping[str, Any] | None)
     return audit.Event(action, ("certificate", one.row["id"]), details)
 
 
-async def find_due(on: Platform) -> int:
-    """Begin the renewal of every certificate that is due; how many were begun."""
+async def find_due(on: Platform, *, short_lived_only: bool = False) -> int:
+    """Begin the renewal of every certificate that is due; how many were begun.
+
+    With `short_lived_only` those of a life under a day, and whatever is marked or to be tried
+    again: a scan that costs little and can be made often.
+    """
     async with on.db.read() as session:
-        await renewals.settle(session)
+        await renewals.settle(session, about_now=short_lived_only)
     begun, last = 0, ""
     while True:
         async with on.db.read() as session:
-            ids = await renewals.candidates(session, after=last, limit=BATCH)
+            ids = await renewals.candidates(
+                session, after=last, limit=BATCH, short_lived_only=short_lived_only
+            )
             holdings = await renewals.holdings(session, ids) if ids else []
         wanted = _due(on, holdings)
         await _drop_idle_marks(on, holdings, wanted)

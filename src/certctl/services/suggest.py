@@ -11,6 +11,7 @@ import logging
 from datetime import timedelta
 from typing import Any, Final
 
+from certctl.connectors import catalog
 from certctl.connectors.issuer import Suggested, SuggestsRenewal
 from certctl.domain.access import EVERYTHING
 from certctl.domain.errors import CertctlError, Refused, Unavailable
@@ -34,8 +35,12 @@ async def ask(on: Platform) -> int:
     async with on.db.read() as session:
         issuers = await rows.every(session, rows.ISSUERS, within=EVERYTHING)
     places = asyncio.Semaphore(on.terms.renewal_concurrency)
-    lanes = (_lane(on, row["id"], places) for row in issuers if row["enabled"])
+    lanes = (_lane(on, row["id"], places) for row in issuers if _may_suggest(row))
     return sum(await asyncio.gather(*lanes))
+
+
+def _may_suggest(row: Row) -> bool:
+    return bool(row["enabled"] and hasattr(catalog.issuer_class(row["type"]), "suggest"))
 
 
 async def _lane(on: Platform, issuer_id: str, places: asyncio.Semaphore) -> int:

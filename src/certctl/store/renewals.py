@@ -19,20 +19,29 @@ HOLDERS: Final = """SELECT DISTINCT m.certificate_id, t.agent_id
     JOIN agents a ON a.id = t.agent_id AND a.retired_at IS NULL"""
 
 
-async def candidates(session: Session, *, after: str, limit: int) -> list[str]:
+# Live versions in the widest window of any policy; and those of a life so short that the scan of
+# all comes too seldom for them.
+ANY_LIFE: Final = """not_after <= now() + (SELECT make_interval(days => max(renewal_window_days))
+    FROM renewal_policies WHERE auto_renew)"""
+SHORT_LIFE: Final = """not_after <= now() + interval '1 day'
+    AND not_after - not_before < interval '1 day'"""
+
+
+async def candidates(
+    session: Session, *, after: str, limit: int, short_lived_only: bool = False
+) -> list[str]:
     """Certificates that may be due, by id: in the widest window, asked for by their CA, marked for
     renewal, or failed and to be tried again. Policies that do not renew by themselves have none.
     """
+    life = SHORT_LIFE if short_lived_only else ANY_LIFE
     rows = await session.all(
-        """SELECT c.id FROM managed_certificates c
+        f"""SELECT c.id FROM managed_certificates c
            JOIN renewal_policies p ON p.id = c.renewal_policy_id AND p.auto_renew
            WHERE c.id > %(after)s COLLATE "C" AND NOT c.watched
              AND c.status IN ('Pending', 'Active', 'Expiring', 'Expired', 'Failed')
              AND (c.retry_at IS NULL OR c.retry_at <= now())
              AND c.id IN (
-                 SELECT certificate_id FROM certificate_versions WHERE live AND not_after <= now() +
-                     (SELECT make_interval(days => max(renewal_window_days))
-                      FROM renewal_policies WHERE auto_renew)
+                 SELECT certificate_id FROM certificate_versions WHERE live AND {life}
                  UNION ALL SELECT certificate_id FROM certificate_versions
                      WHERE live AND suggested_at <= now()
                  UNION ALL SELECT id FROM managed_certificates WHERE renew_for IS NOT NULL
@@ -154,13 +163,16 @@ async def put_suggestion(session: Session, version_id: str, **values: Any) -> No
     )
 
 
-async def settle(session: Session) -> int:
-    """Bring Active, Expiring and Expired into line with the clock; the number changed.
+async def settle(session: Session, *, about_now: bool = False) -> int:
+    """Bring Active, Expiring and Expired into line with the clock; the number changed. With
+    `about_now` only what ends in the hours around now.
 
     Certificates without a version have no expiry and stay as they are.
     """
+    around = "BETWEEN now() - interval '2 hours' AND now() + interval '1 hour'"
+    ends = around if about_now else "IS NOT NULL"
     return await session.run(
-        """UPDATE managed_certificates c SET status = s.status, updated_at = now()
+        f"""UPDATE managed_certificates c SET status = s.status, updated_at = now()
            FROM (SELECT c.id, CASE WHEN c.expires_at <= now() THEN 'Expired'
                     WHEN c.expires_at <= now() + least(
                         make_interval(days => p.renewal_window_days),
@@ -169,7 +181,7 @@ async def settle(session: Session) -> int:
                     THEN 'Expiring' ELSE 'Active' END AS status
                  FROM managed_certificates c
                  JOIN renewal_policies p ON p.id = c.renewal_policy_id
-                 WHERE c.expires_at IS NOT NULL AND c.status IN ('Active', 'Expiring', 'Expired')
+                 WHERE c.expires_at {ends} AND c.status IN ('Active', 'Expiring', 'Expired')
                    AND (c.status <> 'Active' OR c.expires_at <= now() + (
                        SELECT make_interval(days => max(renewal_window_days))
                        FROM renewal_policies))
