@@ -48,9 +48,7 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     minutes = max(1, int(renewal_interval.total_seconds() // 60))
     every = f"*/{minutes} * * * *" if minutes < 60 else EVERY_HOUR
     _periodic(app, "find_due", every, lambda: renew.find_due(platform))
-    _periodic(
-        app, "find_urgent", EVERY_MINUTE, lambda: renew.find_due(platform, short_lived_only=True)
-    )
+    _periodic(app, "find_urgent", EVERY_MINUTE, urgent)
     _periodic(app, "sweep", EVERY_FIVE_SECONDS, lambda: sweep.sweep(platform))
     _periodic(app, "ask_when_to_renew", EVERY_MINUTE, lambda: suggest.ask(platform))
     _periodic(app, "send_notifications", EVERY_FIVE_SECONDS, lambda: notify.send_due(platform))
