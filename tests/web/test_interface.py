@@ -91,6 +91,8 @@ OPERATIONS = [
     ("GET", "/approvals", 200, "id certificate_id profile_id requested_by state decided_by"),
     ("POST", "/approvals/{id}/approve", 200, "id decided_by action"),
     ("POST", "/approvals/{id}/reject", 200, "id decided_by action"),
+    *resource("/policies", "id name type config enabled severity created_at updated_at"),
+    ("GET", "/policies/{id}/violations", 200, "id certificate_id rule_id message severity"),
     *resource("/renewal-policies", RENEWAL_POLICY),
     *resource("/profiles", PROFILE),
     *resource("/teams", "id name description created_at updated_at"),

@@ -17,6 +17,7 @@ from certctl.cli.jobs import jobs
 from certctl.cli.notifications import digest, notifications
 from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
 from certctl.cli.plain import addable
+from certctl.cli.policies import rules
 from certctl.cli.stats import stats
 from certctl.cli.status import status
 from certctl.cli.targets import targets
@@ -61,6 +62,7 @@ app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
 app.add_typer(notifications, name="notifications")
 app.add_typer(digest, name="digest")
+app.add_typer(rules, name="rules")
 app.add_typer(stats, name="stats")
 app.add_typer(audit, name="audit")
 for path, noun, columns in (

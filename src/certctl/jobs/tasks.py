@@ -13,11 +13,11 @@ from typing import Final
 
 from procrastinate.app import App
 
-from certctl.services import bulk, digest, notify, renew, status, suggest, sweep
+from certctl.services import bulk, digest, notify, policy, renew, status, suggest, sweep
 from certctl.services.audit import Sealer
 from certctl.services.issue import run
 from certctl.services.platform import Platform
-from certctl.store.queue import REFRESH_CRL, RUN_BULK, RUN_JOB, drop_stalled
+from certctl.store.queue import EVALUATE_POLICY, REFRESH_CRL, RUN_BULK, RUN_JOB, drop_stalled
 
 log = logging.getLogger("certctl.jobs")
 EVERY_FIVE_SECONDS: Final = "* * * * * */5"
@@ -41,6 +41,10 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     async def run_bulk(operation_id: str) -> None:
         await bulk.run(platform, operation_id)
 
+    @app.task(name=EVALUATE_POLICY)
+    async def evaluate_policy(row_id: str) -> None:
+        await policy.evaluate_all(platform, rule_id=row_id)
+
     async def urgent() -> int:
         return await renew.find_due(platform, short_lived_only=True)
 
@@ -53,6 +57,7 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     _periodic(app, "ask_when_to_renew", EVERY_MINUTE, lambda: suggest.ask(platform))
     _periodic(app, "send_notifications", EVERY_FIVE_SECONDS, lambda: notify.send_due(platform))
     _periodic(app, "expiry_alerts", EVERY_HOUR, lambda: notify.expiring(platform))
+    _periodic(app, "evaluate_policies", EVERY_HOUR, lambda: policy.evaluate_all(platform))
     if platform.terms.digest_enabled:
         _periodic(app, "send_digest", EVERY_MORNING, lambda: digest.send_daily(platform))
     _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)

@@ -12,7 +12,7 @@ from certctl.domain.certificate import Status
 from certctl.domain.errors import Conflict, Invalid
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
-from certctl.services import approve, audit, deploy, issue, renew
+from certctl.services import approve, audit, deploy, issue, policy, renew
 from certctl.services import jobs as jobs_service
 from certctl.services.plain import check_match, choose_id
 from certctl.services.platform import Platform
@@ -151,6 +151,7 @@ async def create(
             on=("certificate", certificate_id),
             after={**values, "target_ids": target_ids},
         )
+        await policy.enforce(on, tx, [certificate_id])
         holders = await certificates.holders(tx, certificate_id)
         if csr_pem is not None or holders or on.terms.server_makes_keys:
             wanted = renew.Wanted(certificate_id, "created", csr_pem=csr_pem)
@@ -199,6 +200,7 @@ async def update(
             await _check_targets(tx, actor, target_ids)
             await certificates.bind_targets(tx, certificate_id, target_ids)
             new["target_ids"] = target_ids
+        await policy.enforce(on, tx, [certificate_id])
         await _follow_up(on, tx, actor, row, new)
         before = {name: row[name] for name in new}
         await audit.record(

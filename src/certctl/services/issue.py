@@ -20,7 +20,7 @@ from certctl.domain.names import Name, parse_names
 from certctl.domain.notification import Kind, Severity
 from certctl.pki import keys, x509
 from certctl.pki.sealing import Place
-from certctl.services import approve, audit, authority, counters, deploy, jobs, notify
+from certctl.services import approve, audit, authority, counters, deploy, jobs, notify, policy
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, versions
 from certctl.store import jobs as job_rows
@@ -101,6 +101,7 @@ async def run(on: Platform, job_id: str) -> bool:
         async with on.db.read() as session:
             work = await _gather(on, session, found)
         kind = work.opened.issuer.kind
+        await policy.before_issuance(on, work.certificate["id"], work.order.lifetime)
         draft = await _intended(on, work)
         issued = await _completed(work, draft)
         await _record(on, work, draft, issued=issued)

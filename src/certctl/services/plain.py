@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from certctl.connectors import catalog
+from certctl.domain import policy as rules
 from certctl.domain import profile as profiles
 from certctl.domain.access import Actor, Permission
 from certctl.domain.audit import Category
@@ -24,7 +25,7 @@ from certctl.domain.listing import PageRequest
 from certctl.pki.sealing import Place
 from certctl.services import audit
 from certctl.services.platform import Platform
-from certctl.store import certificates, fleet, rows, secrets
+from certctl.store import certificates, fleet, queue, rows, secrets
 from certctl.store.db import Row, Session, Tx
 
 MASK: Final = "********"
@@ -42,6 +43,7 @@ class Plain:
     check: Callable[[Mapping[str, Any]], None] = lambda _values: None
     check_whole: Callable[[Mapping[str, Any]], None] = lambda _row: None
     refers: Mapping[str, rows.Table] = field(default_factory=dict)
+    follow_up: str | None = None
     catalogue: Callable[[str], Any] | None = None
 
 
@@ -60,6 +62,10 @@ def _check_profile(values: Mapping[str, Any]) -> None:
         profiles.checked_pattern(pattern)
     if values.get("spiffe_uri_pattern"):
         profiles.checked_pattern(values["spiffe_uri_pattern"], "spiffe_uri_pattern")
+
+
+def _check_rule(row: Mapping[str, Any]) -> None:
+    rules.check_config(rules.RuleType(row["type"]), row["config"])
 
 
 def _check_short_lived(row: Mapping[str, Any]) -> None:
@@ -93,6 +99,15 @@ PROFILES: Final = Plain(
     P.PROFILE_DELETE,
     check=_check_profile,
     check_whole=_check_short_lived,
+)
+POLICY_RULES: Final = Plain(
+    rows.POLICY_RULES,
+    "pr",
+    P.POLICY_READ,
+    P.POLICY_EDIT,
+    P.POLICY_DELETE,
+    check_whole=_check_rule,
+    follow_up=queue.EVALUATE_POLICY,
 )
 ISSUERS: Final = Plain(
     rows.ISSUERS,
@@ -154,6 +169,7 @@ async def create(
         kind.check_whole(row)
         await _seal(on, tx, kind, row_id, config=config)
         await _record(tx, actor, kind, row_id, "created", after=shown)
+        await _follow_up(on, tx, kind, row_id)
         return row
 
 
@@ -192,6 +208,7 @@ async def update(
         kind.check_whole(after)
         before = {name: row.get(name) for name in new}
         await _record(tx, actor, kind, row_id, "updated", before=before, after=new)
+        await _follow_up(on, tx, kind, row_id)
         return after
 
 
@@ -334,6 +351,12 @@ async def _check_profile_of(tx: Tx, kind: Plain, row_id: str, changes: Mapping[s
                 field="certificate_profile_id",
                 counts={"managed_certificates": others},
             )
+
+
+async def _follow_up(on: Platform, tx: Tx, kind: Plain, row_id: str) -> None:
+    """The task that a change of this kind defers, in the change's transaction."""
+    if kind.follow_up is not None:
+        await on.queue.defer(tx, kind.follow_up, once_per=row_id, row_id=row_id)
 
 
 async def _record(

@@ -16,7 +16,7 @@ from certctl.domain.certificate import Status
 from certctl.domain.errors import CertctlError, Conflict, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.renewal import Facts, Suggestion
-from certctl.services import approve, audit, issue
+from certctl.services import approve, audit, issue, policy
 from certctl.services import jobs as job_service
 from certctl.services.platform import Platform
 from certctl.store import queue, renewals, signals
@@ -95,12 +95,15 @@ async def begin(
     rows = {row["id"]: row for row in await renewals.lock(tx, ids, within=within)}
     under_way = await renewals.open_issuances(tx, list(rows))
     holders = await renewals.holders(tx, list(rows))
+    blocked = await policy.blocking(on, tx, [one for one in rows if one not in under_way])
     begun, planned = Begun(under_way=under_way), []
     for each in wanted:
         row = rows.get(each.certificate_id)
         if each.certificate_id in under_way:
             continue
         try:
+            if each.certificate_id in blocked:
+                raise blocked[each.certificate_id]
             planned.append(await _plan(on, tx, each, row, holders.get(each.certificate_id, [])))
         except CertctlError as error:
             begun.errors[each.certificate_id] = error

@@ -14,6 +14,7 @@ from certctl.store.db import SESSION_OPTIONS, Tx
 RUN_JOB = "run_job"
 REFRESH_CRL = "refresh_crl"
 RUN_BULK = "run_bulk"
+EVALUATE_POLICY = "evaluate_policy"
 
 
 def make_app(conninfo: str, *, max_size: int) -> App:

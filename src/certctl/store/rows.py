@@ -57,6 +57,11 @@ RENEWAL_POLICIES: Final = Table(
     ),
     uses=(("managed_certificates", "renewal_policy_id"),),
 )
+POLICY_RULES: Final = Table(
+    "policy_rules",
+    "policy rule",
+    ("name", "type", "config", "enabled", "severity", "blocking"),
+)
 AGENT_GROUPS: Final = Table(
     "agent_groups",
     "agent group",

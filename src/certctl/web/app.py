@@ -26,6 +26,7 @@ from certctl.web.api import (
     jobs,
     notifications,
     organisation,
+    policies,
     reports,
     stats,
 )
@@ -49,6 +50,7 @@ RESOURCES: Final = (
     fleet.targets,
     fleet.agents,
     groups.groups,
+    policies.policies,
     agents.calls,
     jobs.jobs,
     approvals.job_decisions,

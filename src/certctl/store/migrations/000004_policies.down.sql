@@ -1,0 +1,1 @@
+DROP TABLE IF EXISTS policy_violations, policy_rules;

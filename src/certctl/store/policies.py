@@ -1,0 +1,129 @@
+"""Rules over the inventory and their violations. What breaks a rule is said here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from certctl.domain.access import Scope
+from certctl.domain.listing import PageRequest
+from certctl.store.certificates import WITHIN
+from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
+
+# The message of certificate `c` under rule `r`, or null where it keeps the rule.
+BROKEN: Final = """CASE r.type
+    WHEN 'AllowedIssuers' THEN
+        CASE WHEN NOT (r.config->'allowed_issuer_ids') ? c.issuer_id
+        THEN 'issuer ' || c.issuer_id || ' is not among the allowed' END
+    WHEN 'AllowedEnvironments' THEN
+        CASE WHEN NOT (r.config->'allowed') ? c.environment
+        THEN 'environment ''' || c.environment || ''' is not among the allowed' END
+    WHEN 'RequiredMetadata' THEN (
+        SELECT 'tags are missing: ' || string_agg(k, ', ' ORDER BY k)
+        FROM jsonb_array_elements_text(r.config->'required_keys') AS k
+        WHERE coalesce(c.tags->>k, '') = '')
+    WHEN 'AllowedDomains' THEN (
+        SELECT 'names outside the allowed domains: ' || string_agg(n, ', ' ORDER BY n)
+        FROM unnest(c.sans) AS n WHERE NOT EXISTS (
+            SELECT FROM jsonb_array_elements_text(r.config->'allowed_domains') AS d
+            WHERE lower(d) = n OR (starts_with(d, '*.') AND strpos(n, '.') > 0
+                AND substr(n, strpos(n, '.')) = lower(substr(d, 2)))))
+    WHEN 'RenewalLeadTime' THEN
+        CASE WHEN c.expires_at > now() AND c.expires_at < now()
+            + make_interval(days => (r.config->>'lead_time_days')::int)
+        THEN 'less than ' || (r.config->>'lead_time_days') || ' days are left' END
+    WHEN 'CertificateLifetime' THEN
+        CASE WHEN coalesce(%(lifetime)s::interval, (
+                SELECT max(v.not_after - v.not_before) FROM certificate_versions v
+                WHERE v.certificate_id = c.id AND v.live))
+            > make_interval(days => (r.config->>'max_days')::int)
+        THEN 'a lifetime of more than ' || (r.config->>'max_days') || ' days' END
+    END"""
+SHOWN: Final = (
+    "v.id, v.certificate_id, v.rule_id, v.message, v.severity, v.created_at, v.resolved_at"
+)
+
+
+async def evaluate(
+    tx: Tx,
+    *,
+    certificate_ids: Sequence[str],
+    rule_id: str | None = None,
+    lifetime: timedelta | None = None,
+) -> list[Row]:
+    """Store what breaks a rule, once, and resolve what does not any more, for these certificates
+    and for one rule or all. The violations that are new.
+
+    With `lifetime` the rule about it judges that instead of the live version's.
+    """
+    rows = await tx.all(
+        f"""WITH judged AS MATERIALIZED (
+               SELECT r.id AS rule_id, r.severity, c.id AS certificate_id, {BROKEN} AS message
+               FROM policy_rules r CROSS JOIN managed_certificates c
+               WHERE r.enabled AND c.status <> 'Archived' AND c.id = ANY(%(ids)s)
+                 AND (%(rule)s::text IS NULL OR r.id = %(rule)s)),
+           resolved AS (
+               UPDATE policy_violations v SET resolved_at = now()
+               WHERE v.resolved_at IS NULL AND v.certificate_id = ANY(%(ids)s)
+                 AND (%(rule)s::text IS NULL OR v.rule_id = %(rule)s)
+                 AND NOT EXISTS (SELECT FROM judged j WHERE j.message IS NOT NULL
+                     AND j.rule_id = v.rule_id AND j.certificate_id = v.certificate_id))
+           INSERT INTO policy_violations AS v (id, certificate_id, rule_id, message, severity)
+           SELECT 'pv-' || gen_random_uuid(), certificate_id, rule_id, left(message, 2000), severity
+           FROM judged WHERE message IS NOT NULL ORDER BY certificate_id, rule_id
+           ON CONFLICT (certificate_id, rule_id) WHERE resolved_at IS NULL DO UPDATE
+               SET message = excluded.message, severity = excluded.severity
+               WHERE (v.message, v.severity) IS DISTINCT FROM (excluded.message, excluded.severity)
+           RETURNING v.id, v.certificate_id, v.rule_id, v.message, v.severity,
+               xmax = 0 AS is_new""",
+        ids=list(certificate_ids),
+        rule=rule_id,
+        lifetime=lifetime,
+    )
+    return [row for row in rows if row["is_new"]]
+
+
+async def standing_in_the_way(
+    tx: Tx, certificate_ids: Sequence[str], *, least: str, but: Sequence[str]
+) -> list[Row]:
+    """Open violations of rules that block, or whose severity is `least` or above; rules of the
+    types in `but` do not."""
+    return await tx.all(
+        """SELECT DISTINCT ON (v.certificate_id) v.certificate_id, r.name, v.message
+           FROM policy_violations v JOIN policy_rules r ON r.id = v.rule_id
+           WHERE v.resolved_at IS NULL AND v.certificate_id = ANY(%(ids)s)
+             AND r.type <> ALL(%(but)s) AND (r.blocking OR
+                 array_position(ARRAY['Warning', 'Error', 'Critical'], r.severity)
+                 >= array_position(ARRAY['Warning', 'Error', 'Critical'], %(least)s))
+           ORDER BY v.certificate_id, r.name""",
+        ids=list(certificate_ids),
+        least=least,
+        but=list(but),
+    )
+
+
+async def batch(session: Session, *, after: str, limit: int) -> list[str]:
+    """Certificates to judge, by id; archived ones too, whose violations are over."""
+    rows = await session.all(
+        """SELECT id FROM managed_certificates WHERE id > %(after)s ORDER BY id LIMIT %(limit)s""",
+        after=after,
+        limit=limit,
+    )
+    return [row["id"] for row in rows]
+
+
+async def violations(
+    session: Session, rule_id: str, request: PageRequest, *, within: Scope, resolved: bool
+) -> dict[str, Any]:
+    """Newest first; those that stand, or those that are over."""
+    where = (
+        WITHIN,
+        "v.rule_id = %(rule)s",
+        f"v.resolved_at IS {'NOT ' if resolved else ''}NULL",
+    )
+    source = "policy_violations v JOIN managed_certificates c ON c.id = v.certificate_id"
+    order = Order("v.created_at", descending=True)
+    listing = Listing(SHOWN, source, where, {**within.sql, "rule": rule_id}, order, key="v.id")
+    return await fetch(session, listing, request)
