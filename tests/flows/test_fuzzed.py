@@ -22,7 +22,6 @@ LEFT_OUT = r"/work$|/digest/send$"
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
     system = System(tmp_path / "system")
-    system.environment["CERTCTL_RATE_LIMIT_ENABLED"] = "false"
     yield system
     system.stop()
     system.remove()
