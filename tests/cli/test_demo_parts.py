@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from io import StringIO
@@ -16,6 +17,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from rich.console import Console
 
@@ -24,7 +26,7 @@ from certctl.cli.demo.children import Children
 from certctl.cli.demo.screen import Screen, job_table
 from certctl.connectors.catalog import open_target
 from certctl.domain.errors import Refused, Unavailable, Unsafe
-from tests.connectors.kit import Authority, free_port, until
+from tests.connectors.kit import Authority, free_port, key_pem, until
 from tests.tools import need
 
 
@@ -110,6 +112,25 @@ def test_the_web_server_serves_the_throwaway_certificate_first(stage, kind):
         assert seen.certificate == x509.load_pem_x509_certificate(server.cert.read_bytes())
         with pytest.raises(Unavailable, match="CERTIFICATE_VERIFY_FAILED"):
             proof.served(server.port, web.NAME, ca_pem=Authority().pem)
+
+
+def test_workers_of_before_may_answer_with_the_throwaway_certificate_a_moment_more(stage):
+    server = a_web("small", stage)
+    web.put_throwaway_pair(server)
+    ca, key = Authority(), ec.generate_private_key(ec.SECP256R1())
+    leaf = ca.issue(key.public_key(), web.NAME)
+    expected = leaf.fingerprint(hashes.SHA256()).hex()
+    with Children() as children:
+        children.start("web", server.start, environment=os.environ, log=stage.logs / "web.log")
+        until(lambda: answers(server.port))
+        server.cert.write_bytes(leaf.public_bytes(Encoding.PEM))
+        server.key.write_bytes(key_pem(key))
+        command = server.target_config()["reload_command"].split()
+        reload = threading.Timer(0.3, subprocess.run, [command])
+        reload.start()
+        seen = proof.until_served(server.port, web.NAME, ca_pem=ca.pem, fingerprint=expected)
+        reload.join()
+    assert seen.fingerprint == expected
 
 
 def answers(port: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
 import time
 from dataclasses import dataclass
+from typing import Final
 
 import httpx
 from cryptography import x509
@@ -19,6 +21,8 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from certctl.cli.demo.place import LOOPBACK
 from certctl.domain.errors import Refused, Unavailable
+
+PATIENCE: Final = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,21 @@ def served(port: int, name: str, *, ca_pem: str | None) -> Served:
 
 
 def until_served(port: int, name: str, *, ca_pem: str, fingerprint: str) -> Served:
-    """The leaf of this fingerprint, once it is served: workers of before may answer a moment more.
+    """The leaf of this fingerprint, once it is served: workers of before may answer a moment more,
+    with a certificate that need not even be valid.
 
     Raises:
         Refused: when another is served after ten seconds. Unavailable: as `served`.
     """
-    deadline = time.monotonic() + 10
-    while True:
-        seen = served(port, name, ca_pem=ca_pem)
-        if seen.fingerprint == fingerprint:
-            return seen
-        if time.monotonic() > deadline:
-            raise Refused(f"port {port} serves {seen.fingerprint} and not {fingerprint}")
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(Unavailable):
+            seen = served(port, name, ca_pem=ca_pem)
+            if seen.fingerprint == fingerprint:
+                return seen
         time.sleep(0.1)
+    seen = served(port, name, ca_pem=ca_pem)
+    raise Refused(f"port {port} serves {seen.fingerprint} and not {fingerprint}")
 
 
 @dataclass(frozen=True)
