@@ -375,3 +375,29 @@ def test_a_second_person_decides(server, certctl, word):
 def test_a_failed_job_is_begun_again(server, certctl):
     server.says("POST", "jobs/job-1/retry", Answer(202, {"job_ids": ["job-2"]}))
     assert certctl("jobs", "retry", "job-1").stdout == "job-1 is begun again: job-2\n"
+
+
+@pytest.mark.parametrize(
+    ("group", "path"),
+    [
+        ("certs", "certificates"),
+        ("profiles", "profiles"),
+        ("policies", "renewal-policies"),
+        ("rules", "policies"),
+        ("groups", "agent-groups"),
+        ("issuers", "issuers"),
+        ("targets", "targets"),
+        ("owners", "owners"),
+        ("teams", "teams"),
+    ],
+)
+def test_a_resource_is_changed_by_a_document_of_what_changes(
+    server, certctl, tmp_path, group, path
+):
+    document = tmp_path / "change.yaml"
+    document.write_text("name: other\n")
+    server.says("GET", f"{path}/x-1", {"id": "x-1", "name": "one"})
+    server.says("PUT", f"{path}/x-1", {"id": "x-1", "name": "other"})
+    done = certctl(group, "change", "x-1", "--from", str(document), "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, {"id": "x-1", "name": "other"})
+    assert (server.seen[-1].method, server.seen[-1].body) == ("PUT", {"name": "other"})

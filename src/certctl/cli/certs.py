@@ -11,6 +11,7 @@ from certctl.cli.export import export
 from certctl.cli.importing import import_
 from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
 from certctl.cli.options import ApiCommand, api, group, say, show
+from certctl.cli.plain import changeable
 from certctl.cli.waiting import TimeoutFlag, WaitFlag, until_done
 
 certs = group(
@@ -20,6 +21,7 @@ certs = group(
     certctl certs list --status Expiring         what runs out soon
     certctl certs order www --san www.example.org --target web-1 --wait
                                                  order, deploy, stay until it is served
+    certctl certs change www --from www.yaml     other names, owner, targets, tags …
     certctl certs renew www --wait               a new key and certificate, deployed
     certctl certs revoke www --reason superseded
     """
@@ -219,5 +221,6 @@ def archive(ctx: typer.Context, certificate: CertificateId) -> None:
     say(ctx, answer, f"{found} is archived")
 
 
+changeable(certs, "certificates")
 certs.command("import", cls=ApiCommand)(import_)
 certs.command("export", cls=ApiCommand)(export)

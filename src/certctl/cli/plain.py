@@ -1,4 +1,4 @@
-"""The commands that every plain resource has: list, get, add, delete."""
+"""The commands that every plain resource has: list, get, add, change, delete."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def resource(path: str, text: str, columns: tuple[str, ...]) -> typer.Typer:
 
 
 def addable(path: str, text: str, columns: tuple[str, ...]) -> typer.Typer:
-    """As `resource`, with `add` from a document."""
+    """As `resource`, with `add` and `change` from a document."""
     made = resource(path, text, columns)
 
     @made.command("add", cls=ApiCommand, help="Add one from a document of its fields.")
@@ -57,7 +57,18 @@ def addable(path: str, text: str, columns: tuple[str, ...]) -> typer.Typer:
         with api(ctx) as server:
             show(ctx, server.post(path, body=body))
 
+    changeable(made, path)
     return made
+
+
+def changeable(made: typer.Typer, path: str) -> None:
+    """Add `change` from a document to a group."""
+
+    @made.command("change", cls=ApiCommand, help="Change the fields that a document names.")
+    def change(ctx: typer.Context, given: ResourceId, document: DataFile) -> None:
+        body = fields(document.read())
+        with api(ctx) as server:
+            show(ctx, server.put(path, find.id_of(server, path, given), body=body))
 
 
 def fields(text: str) -> dict[str, Any]:

@@ -28,6 +28,9 @@ targets = plain.resource(
 )
 
 
+plain.changeable(targets, "targets")
+
+
 @targets.command("add", cls=ApiCommand)
 def add(
     ctx: typer.Context,
