@@ -68,6 +68,8 @@ async def test_what_is_told_is_gone_with_the_transaction_that_failed(world: Worl
 async def test_only_the_most_urgent_threshold_is_told(
     world: World, days: float, threshold: int, severity: str
 ) -> None:
+    every = {"informational": ["Webhook"], "warning": ["Webhook"], "critical": ["Webhook"]}
+    await kit.change(world, "UPDATE renewal_policies SET alert_channels = %(every)s", every=every)
     certificate_id = await expires_in(world, days)
     assert await notify.expiring(world.platform) == 1
     row = await event(world)

@@ -62,7 +62,7 @@ ALTER TABLE renewal_policies DROP CONSTRAINT IF EXISTS renewal_policies_agent_gr
 ALTER TABLE renewal_policies ADD CONSTRAINT renewal_policies_agent_group_id_fkey
     FOREIGN KEY (agent_group_id) REFERENCES agent_groups ON DELETE RESTRICT;
 ALTER TABLE renewal_policies ADD COLUMN IF NOT EXISTS alert_channels jsonb NOT NULL
-    DEFAULT '{"informational": ["Webhook"], "warning": ["Webhook"], "critical": ["Webhook"]}';
+    DEFAULT '{"informational": [], "warning": ["Webhook"], "critical": ["Webhook"]}';
 ALTER TABLE renewal_policies ADD COLUMN IF NOT EXISTS alert_severity_map jsonb NOT NULL
     DEFAULT '{"30": "informational", "14": "warning", "7": "warning", "0": "critical"}';
 CREATE INDEX IF NOT EXISTS renewal_policies_profile_idx ON renewal_policies (certificate_profile_id);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -66,7 +66,8 @@ Channel = Literal["Email", "Webhook", "Slack", "Teams", "PagerDuty", "OpsGenie"]
 Channels = dict[Tier, Annotated[list[Channel], Field(max_length=6)]]
 Days = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,2})$")]
 Severities = Annotated[dict[Days, Tier], Field(max_length=20)]
-EVERY_TIER: Channels = {tier: ["Webhook"] for tier in get_args(Tier)}
+# What went well is told only where it is asked for.
+TROUBLE: Channels = {"informational": [], "warning": ["Webhook"], "critical": ["Webhook"]}
 SEVERITIES: Severities = {"30": "informational", "14": "warning", "7": "warning", "0": "critical"}
 
 
@@ -78,7 +79,7 @@ class NewRenewalPolicy(In):
     max_retries: Retries = 3
     retry_interval_seconds: RetryInterval = 3600
     alert_thresholds_days: Thresholds = [30, 14, 7, 0]
-    alert_channels: Channels = EVERY_TIER
+    alert_channels: Channels = TROUBLE
     alert_severity_map: Severities = SEVERITIES
     certificate_profile_id: Id | None = None
     agent_group_id: Id | None = None
