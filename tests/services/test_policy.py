@@ -253,3 +253,42 @@ async def test_a_rule_goes_with_its_violations(world: World) -> None:
     await kit.order(world)
     await plain.delete(world.platform, kit.ADMIN, plain.POLICY_RULES, rule_id)
     assert await kit.value(world, "SELECT count(*) FROM policy_violations") == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a@x.corp.test", "spiffe://x.corp.test", "https://x.corp.test", "10.1.2.3", None],
+)
+async def test_a_wildcard_stands_for_labels_of_dns_names_only(
+    world: World, name: str | None
+) -> None:
+    await kit.order(world)
+    names = [] if name is None else [name]
+    await kit.change(world, "UPDATE managed_certificates SET sans = %(it)s::text[]", it=names)
+    await a_rule(world, "AllowedDomains", config={"allowed_domains": ["*.corp.test", "*.1.2.3"]})
+    await world.run_tasks()
+    assert len(await violations(world)) == 1
+
+
+async def test_a_name_of_another_kind_is_allowed_as_it_is_listed(world: World) -> None:
+    name = "spiffe://corp.test/App"
+    await kit.order(world)
+    await kit.change(world, "UPDATE managed_certificates SET sans = ARRAY[%(it)s]", it=name)
+    await a_rule(world, "AllowedDomains", config={"allowed_domains": [name]})
+    await world.run_tasks()
+    assert await violations(world) == []
+
+
+async def test_a_revoked_certificate_needs_no_renewal(world: World) -> None:
+    await kit.an_issued_certificate(world)
+    await kit.change(world, "UPDATE managed_certificates SET status = 'Revoked'")
+    await a_rule(world, "RenewalLeadTime")
+    await world.run_tasks()
+    assert await violations(world) == []
+
+
+async def test_what_people_are_told_names_the_rule(world: World) -> None:
+    await a_rule(world, "AllowedEnvironments", name="only-prod")
+    await kit.order(world)
+    told = "SELECT message FROM notification_events WHERE type = 'PolicyViolation'"
+    assert (await kit.value(world, told)).startswith("policy only-prod: ")

@@ -91,7 +91,7 @@ async def _evaluate(
                 row["certificate_id"],
                 row["id"],
                 URGENCY[row["severity"]],
-                row["message"],
+                f"policy {row['rule']}: {row['message']}",
             )
             for row in new
         ],

@@ -24,14 +24,15 @@ BROKEN: Final = """CASE r.type
         SELECT 'tags are missing: ' || string_agg(k, ', ' ORDER BY k)
         FROM jsonb_array_elements_text(r.config->'required_keys') AS k
         WHERE coalesce(c.tags->>k, '') = '')
-    WHEN 'AllowedDomains' THEN (
+    WHEN 'AllowedDomains' THEN
+        CASE WHEN cardinality(c.sans) = 0 THEN 'it has no names' ELSE (
         SELECT 'names outside the allowed domains: ' || string_agg(n, ', ' ORDER BY n)
         FROM unnest(c.sans) AS n WHERE NOT EXISTS (
             SELECT FROM jsonb_array_elements_text(r.config->'allowed_domains') AS d
-            WHERE lower(d) = n OR (starts_with(d, '*.') AND strpos(n, '.') > 0
-                AND substr(n, strpos(n, '.')) = lower(substr(d, 2)))))
+            WHERE d = n OR lower(d) = n OR (starts_with(d, '*.') AND n ~ %(dns)s
+                AND substr(n, strpos(n, '.')) = lower(substr(d, 2))))) END
     WHEN 'RenewalLeadTime' THEN
-        CASE WHEN c.expires_at > now() AND c.expires_at < now()
+        CASE WHEN c.status <> 'Revoked' AND c.expires_at > now() AND c.expires_at < now()
             + make_interval(days => (r.config->>'lead_time_days')::int)
         THEN 'less than ' || (r.config->>'lead_time_days') || ' days are left' END
     WHEN 'CertificateLifetime' THEN
@@ -41,6 +42,8 @@ BROKEN: Final = """CASE r.type
             > make_interval(days => (r.config->>'max_days')::int)
         THEN 'a lifetime of more than ' || (r.config->>'max_days') || ' days' END
     END"""
+# A wildcard stands for a label of a DNS name; mailboxes, URIs and addresses have dots as well.
+DNS_NAME: Final = r"^(\*|[a-z0-9-]+)(\.[a-z0-9-]+)*\.[a-z0-9-]*[a-z][a-z0-9-]*$"
 SHOWN: Final = (
     "v.id, v.certificate_id, v.rule_id, v.message, v.severity, v.created_at, v.resolved_at"
 )
@@ -68,19 +71,21 @@ async def evaluate(
                UPDATE policy_violations v SET resolved_at = now()
                WHERE v.resolved_at IS NULL AND v.certificate_id = ANY(%(ids)s)
                  AND (%(rule)s::text IS NULL OR v.rule_id = %(rule)s)
-                 AND NOT EXISTS (SELECT FROM judged j WHERE j.message IS NOT NULL
-                     AND j.rule_id = v.rule_id AND j.certificate_id = v.certificate_id))
+                 AND (v.rule_id, v.certificate_id) NOT IN (
+                     SELECT rule_id, certificate_id FROM judged WHERE message IS NOT NULL))
            INSERT INTO policy_violations AS v (id, certificate_id, rule_id, message, severity)
            SELECT 'pv-' || gen_random_uuid(), certificate_id, rule_id, left(message, 2000), severity
            FROM judged WHERE message IS NOT NULL ORDER BY certificate_id, rule_id
            ON CONFLICT (certificate_id, rule_id) WHERE resolved_at IS NULL DO UPDATE
                SET message = excluded.message, severity = excluded.severity
                WHERE (v.message, v.severity) IS DISTINCT FROM (excluded.message, excluded.severity)
-           RETURNING v.id, v.certificate_id, v.rule_id, v.message, v.severity,
+           RETURNING v.id, v.certificate_id, v.message, v.severity,
+               (SELECT name FROM policy_rules r WHERE r.id = v.rule_id) AS rule,
                xmax = 0 AS is_new""",
         ids=list(certificate_ids),
         rule=rule_id,
         lifetime=lifetime,
+        dns=DNS_NAME,
     )
     return [row for row in rows if row["is_new"]]
 
