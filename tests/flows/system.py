@@ -63,6 +63,9 @@ def end(process: subprocess.Popen[bytes] | None) -> None:
         process.wait(10)
 
 
+CONNECTIONS = 12
+
+
 @dataclass
 class Nginx:
     """A real NGINX with a configuration of its own on a loopback port."""
@@ -258,10 +261,15 @@ class System:
         return live[0] if len(live) == 1 else None
 
     def served_is_live(self, certificate_id: str) -> bool:
-        """Whether NGINX serves the one live version, and nothing is under way any more."""
+        """Whether NGINX serves the one live version, and nothing is under way any more.
+
+        After a reload the workers of before may take a connection more: one answer is no proof.
+        """
         serial = self.live_serial(certificate_id)
         busy = [j for j in self.jobs(certificate_id) if j["completed_at"] is None]
-        return serial is not None and not busy and self.nginx.served_serial() == serial
+        if serial is None or busy:
+            return False
+        return all(self.nginx.served_serial() == serial for _ in range(CONNECTIONS))
 
     def postmaster(self) -> int:
         """The process id of the embedded PostgreSQL."""
