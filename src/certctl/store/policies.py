@@ -27,10 +27,9 @@ BROKEN: Final = """CASE r.type
     WHEN 'AllowedDomains' THEN
         CASE WHEN cardinality(c.sans) = 0 THEN 'it has no names' ELSE (
         SELECT 'names outside the allowed domains: ' || string_agg(n, ', ' ORDER BY n)
-        FROM unnest(c.sans) AS n WHERE NOT EXISTS (
-            SELECT FROM jsonb_array_elements_text(r.config->'allowed_domains') AS d
-            WHERE d = n OR lower(d) = n OR (starts_with(d, '*.') AND n ~ %(dns)s
-                AND substr(n, strpos(n, '.')) = lower(substr(d, 2))))) END
+        FROM unnest(c.sans) AS n
+        WHERE NOT (r.config->'allowed_domains' ? n OR r.domains ? n
+            OR (n ~ %(dns)s AND r.domains ? ('*' || substr(n, strpos(n, '.')))))) END
     WHEN 'RenewalLeadTime' THEN
         CASE WHEN c.status <> 'Revoked' AND c.expires_at > now() AND c.expires_at < now()
             + make_interval(days => (r.config->>'lead_time_days')::int)
@@ -49,6 +48,47 @@ SHOWN: Final = (
 )
 
 
+# The joins are FULL or follow from the ids given, so that no plan compares all with all, whatever
+# is known of the tables. What changes has its certificates locked first, in order: a change to one
+# of them waits, or is waited for, and never collides.
+EVALUATE: Final = f"""
+    WITH asked AS MATERIALIZED (SELECT unnest(%(ids)s::text[]) AS id),
+    rules AS MATERIALIZED (
+        SELECT r.*, lower((r.config->'allowed_domains')::text)::jsonb AS domains
+        FROM policy_rules r
+        WHERE r.enabled AND (%(rule)s::text IS NULL OR r.id = %(rule)s)),
+    judged AS MATERIALIZED (
+        SELECT * FROM (
+            SELECT r.id AS rule_id, r.severity, c.id AS certificate_id,
+                   left({BROKEN}, 2000) AS message
+            FROM asked a JOIN managed_certificates c ON c.id = a.id CROSS JOIN rules r
+            WHERE c.status <> 'Archived') every
+        WHERE message IS NOT NULL),
+    standing AS MATERIALIZED (
+        SELECT v.id, v.rule_id, v.certificate_id, v.severity, v.message
+        FROM asked a JOIN policy_violations v ON v.certificate_id = a.id
+        WHERE v.resolved_at IS NULL AND (%(rule)s::text IS NULL OR v.rule_id = %(rule)s)),
+    moved AS MATERIALIZED (
+        SELECT s.id, certificate_id, rule_id, j.message, j.severity
+        FROM judged j FULL JOIN standing s USING (certificate_id, rule_id)
+        WHERE (s.message, s.severity) IS DISTINCT FROM (j.message, j.severity)),
+    locked AS MATERIALIZED (
+        SELECT count(*) AS n FROM (
+            SELECT c.id FROM managed_certificates c
+            WHERE c.id IN (SELECT certificate_id FROM moved) ORDER BY c.id FOR KEY SHARE) c),
+    mended AS (
+        UPDATE policy_violations v
+        SET message = coalesce(m.message, v.message), severity = coalesce(m.severity, v.severity),
+            resolved_at = CASE WHEN m.message IS NULL THEN now() END
+        FROM moved m CROSS JOIN locked WHERE v.id = m.id AND v.resolved_at IS NULL)
+    INSERT INTO policy_violations (id, certificate_id, rule_id, message, severity)
+    SELECT 'pv-' || gen_random_uuid(), certificate_id, rule_id, message, severity
+    FROM moved CROSS JOIN locked WHERE id IS NULL ORDER BY certificate_id, rule_id
+    ON CONFLICT (certificate_id, rule_id) WHERE resolved_at IS NULL DO NOTHING
+    RETURNING id, certificate_id, message, severity,
+        (SELECT name FROM policy_rules r WHERE r.id = rule_id) AS rule"""
+
+
 async def evaluate(
     tx: Tx,
     *,
@@ -57,37 +97,13 @@ async def evaluate(
     lifetime: timedelta | None = None,
 ) -> list[Row]:
     """Store what breaks a rule, once, and resolve what does not any more, for these certificates
-    and for one rule or all. The violations that are new.
+    and for one rule or all. The violations that are new; what stands as it stood is not written.
 
     With `lifetime` the rule about it judges that instead of the live version's.
     """
-    rows = await tx.all(
-        f"""WITH judged AS MATERIALIZED (
-               SELECT r.id AS rule_id, r.severity, c.id AS certificate_id, {BROKEN} AS message
-               FROM policy_rules r CROSS JOIN managed_certificates c
-               WHERE r.enabled AND c.status <> 'Archived' AND c.id = ANY(%(ids)s)
-                 AND (%(rule)s::text IS NULL OR r.id = %(rule)s)),
-           resolved AS (
-               UPDATE policy_violations v SET resolved_at = now()
-               WHERE v.resolved_at IS NULL AND v.certificate_id = ANY(%(ids)s)
-                 AND (%(rule)s::text IS NULL OR v.rule_id = %(rule)s)
-                 AND (v.rule_id, v.certificate_id) NOT IN (
-                     SELECT rule_id, certificate_id FROM judged WHERE message IS NOT NULL))
-           INSERT INTO policy_violations AS v (id, certificate_id, rule_id, message, severity)
-           SELECT 'pv-' || gen_random_uuid(), certificate_id, rule_id, left(message, 2000), severity
-           FROM judged WHERE message IS NOT NULL ORDER BY certificate_id, rule_id
-           ON CONFLICT (certificate_id, rule_id) WHERE resolved_at IS NULL DO UPDATE
-               SET message = excluded.message, severity = excluded.severity
-               WHERE (v.message, v.severity) IS DISTINCT FROM (excluded.message, excluded.severity)
-           RETURNING v.id, v.certificate_id, v.message, v.severity,
-               (SELECT name FROM policy_rules r WHERE r.id = v.rule_id) AS rule,
-               xmax = 0 AS is_new""",
-        ids=list(certificate_ids),
-        rule=rule_id,
-        lifetime=lifetime,
-        dns=DNS_NAME,
+    return await tx.all(
+        EVALUATE, ids=list(certificate_ids), rule=rule_id, lifetime=lifetime, dns=DNS_NAME
     )
-    return [row for row in rows if row["is_new"]]
 
 
 async def standing_in_the_way(
