@@ -60,7 +60,7 @@ async def _forsaken(on: Platform) -> int:
     before = on.clock() - on.terms.job_agent_offline_ttl
     async with on.db.read() as session:
         found = await job_rows.forsaken(session, heard_before=before)
-    return await _each([row["id"] for row in found], lambda job_id: _agent_offline(on, job_id))
+    return await _each(found, lambda job_id: _agent_offline(on, job_id))
 
 
 async def _misplaced(on: Platform) -> int:

@@ -224,21 +224,20 @@ async def unanswered(session: Session, *, before: datetime) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def forsaken(session: Session, *, heard_before: datetime) -> list[Row]:
-    """Work in the hands of agents that have not been heard of since: deployments that run, and
-    waits for a key by agents that serve the certificate no more.
+async def forsaken(session: Session, *, heard_before: datetime) -> list[str]:
+    """Deployments that run in the hands of agents that have not been heard of since.
 
     What a server-made key is for is in no agent's hands, and an agent that never sent a heartbeat
     counts from its enrolment.
     """
-    return await session.all(
-        """SELECT j.id, t.agent_id AS serving FROM jobs j JOIN agents a ON a.id = j.agent_id
-           LEFT JOIN deployment_targets t ON t.id = j.target_id
+    rows = await session.all(
+        """SELECT j.id FROM jobs j JOIN agents a ON a.id = j.agent_id
            WHERE j.status = 'Running' AND j.type = 'Deployment'
              AND coalesce(a.last_heartbeat_at, a.registered_at) < %(before)s
            ORDER BY j.scheduled_at LIMIT 500""",
         before=heard_before,
     )
+    return [row["id"] for row in rows]
 
 
 async def misplaced(session: Session) -> list[str]:
