@@ -60,6 +60,16 @@ async def test_a_role_opens_exactly_the_routes_that_it_names(site: Site, role: s
         assert told == (role in roles_without(row) and row.needs is not ANY_ACTOR), row
 
 
+async def test_whoever_lacks_the_permission_is_not_told_what_is_wrong_with_the_body(
+    site: Site,
+) -> None:
+    key = await site.key("r-viewer")
+    broken = {"content": b"{", "headers": {"Content-Type": "application/json"}}
+    problem = await site.refused(403, "POST", "/certificates", key=key, **broken)
+    assert problem["message"] == "this needs the permission cert.issue"
+    assert (await site.refused(400, "POST", "/certificates", **broken))["field"] == "body"
+
+
 @pytest.mark.parametrize("needs", [None, "cert.read", True, Permission, ""])
 def test_a_route_without_a_permission_cannot_be_written(needs: Any) -> None:
     resource = gate.Resource("/x", tag="x")

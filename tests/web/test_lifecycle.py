@@ -87,6 +87,19 @@ async def test_many_are_reassigned_and_the_answer_counts(site: Site) -> None:
     assert again == told
 
 
+async def test_a_bulk_call_that_is_sent_again_does_nothing_twice(site: Site) -> None:
+    owner = (await site.post("/owners", {"name": "new"}))["id"]
+    body = {"certificate_ids": [row["id"] for row in await several(site)], "owner_id": owner}
+    once = {"headers": {"Idempotency-Key": "friday"}}
+    first = await site.call("POST", "/certificates/bulk-reassign", json=body, **once)
+    again = await site.call("POST", "/certificates/bulk-reassign", json=body, **once)
+    assert json_of(again, 200) == json_of(first, 200)
+    actions = [row["action"] for row in (await site.get("/audit?per_page=200"))["data"]]
+    assert actions.count("bulk_reassign_initiated") == 1
+    other = {"certificate_ids": body["certificate_ids"], "owner_id": "o-default"}
+    await site.refused(409, "POST", "/certificates/bulk-reassign", json=other, **once)
+
+
 async def test_more_than_a_thousand_are_begun_and_can_be_followed(site: Site) -> None:
     await several(site)
     names = {"certificate_ids": [f"mc-{n}" for n in range(1001)], "reason": "superseded"}

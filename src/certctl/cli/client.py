@@ -75,6 +75,10 @@ class Api:
     def delete(self, *path: str) -> Any:
         return self._call("DELETE", path, query={})
 
+    def download(self, *path: str, body: Any) -> bytes:
+        """A POST that answers with a file."""
+        return self._answer("POST", path, query={}, body=body).content
+
     def walk(self, *path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every row of a list, by cursor."""
         cursor: str | None = ""
@@ -87,19 +91,27 @@ class Api:
         """`/health` or `/ready`: whether it is fine, and what it says, be it 200 or 503."""
         answer = self._send("GET", path, query={}, body=None)
         if answer.status_code not in {200, 503}:
-            return False, _meaning(answer, self.access)
+            raise _problem(answer, self.access)
         return answer.status_code == 200, _json(answer, self.access)
 
     def _call(
         self, method: str, path: tuple[str, ...], *, query: dict[str, Any], body: Any = None
     ) -> Any:
+        answer = self._answer(method, path, query=query, body=body)
+        return None if answer.status_code == httpx.codes.NO_CONTENT else _json(answer, self.access)
+
+    def _answer(
+        self, method: str, path: tuple[str, ...], *, query: dict[str, Any], body: Any
+    ) -> httpx.Response:
         where = "/api/v1/" + "/".join(quote(segment, safe="") for segment in path)
         for _ in range(PATIENCE):
             answer = self._send(method, where, query=query, body=body)
             if answer.status_code != httpx.codes.TOO_MANY_REQUESTS:
                 break
             time.sleep(min(_retry_after(answer), LONGEST_PAUSE))
-        return _meaning(answer, self.access)
+        if not answer.is_success:
+            raise _problem(answer, self.access)
+        return answer
 
     def _send(self, method: str, where: str, *, query: dict[str, Any], body: Any) -> httpx.Response:
         given = {name: value for name, value in query.items() if value is not None}
@@ -125,14 +137,6 @@ def trust(access: Access) -> ssl.SSLContext:
             f"{access.ca_file} holds no usable CA certificate; correct --ca-bundle, {CA_BUNDLE} "
             "or ca_file in client.toml"
         ) from error
-
-
-def _meaning(answer: httpx.Response, access: Access) -> Any:
-    if answer.status_code == httpx.codes.NO_CONTENT:
-        return None
-    if not answer.is_success:
-        raise _problem(answer, access)
-    return _json(answer, access)
 
 
 def _json(answer: httpx.Response, access: Access) -> Any:

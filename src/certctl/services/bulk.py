@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from certctl.domain.access import Actor, ActorType, Permission, Scope
-from certctl.domain.errors import CertctlError, Invalid, NotFound
-from certctl.domain.ids import new_id
+from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
+from certctl.domain.ids import new_id, repeatable_id
 from certctl.domain.revocation import Reason
 from certctl.services import audit, renew, revoke
 from certctl.services.platform import Platform
@@ -48,21 +48,35 @@ async def start(
     filters: Mapping[str, Any],
     parameters: Mapping[str, Any],
     dry_run: bool,
+    idempotency_key: str | None = None,
 ) -> Row:
-    """Do it for up to 1,000 certificates and say what came of it, or begin it for more.
+    """Do it for up to 1,000 certificates and say what came of it, or begin it for more; asked
+    again with the same Idempotency-Key, say how far it is.
 
     Raises:
         Invalid: when the selection has no bounds or matches nothing.
+        Conflict: when the key belongs to another operation.
     """
     within = actor.scope(NEEDS[kind])
     if not filters or filters.get("certificate_ids") == []:
         raise Invalid("give certificate_ids or a filter: all certificates are never meant")
-    operation_id = ""
+    key = None if dry_run else idempotency_key
+    operation_id = repeatable_id("bulk", actor.id, key) if key else ""
     try:
         async with on.db.transaction() as tx:
             await _check(tx, parameters, within)
-            operation_id, matched = await _open(
-                tx, actor, kind, within=within, filters=filters, parameters=parameters
+            operation_id = operation_id or new_id("bulk", tx.now)
+            if not await _opened(tx, actor, kind, operation_id=operation_id, parameters=parameters):
+                return await _repeated(tx, operation_id, kind, parameters)
+            matched = await _select(tx, operation_id, within=within, filters=filters)
+            await audit.record(
+                tx,
+                actor,
+                f"bulk_{kind}_initiated",
+                on=("bulk", operation_id),
+                filters={key: value for key, value in filters.items() if key != "certificate_ids"},
+                parameters=parameters,
+                total_matched=matched,
             )
             if dry_run:
                 return await _rehearse(on, tx, operation_id, matched)
@@ -86,17 +100,11 @@ async def _check(tx: Tx, parameters: Mapping[str, Any], within: Scope) -> None:
         raise Invalid(f"{name}: {noun} {parameters[name]} does not exist", field=name)
 
 
-async def _open(
-    tx: Tx,
-    actor: Actor,
-    kind: str,
-    *,
-    within: Scope,
-    filters: Mapping[str, Any],
-    parameters: Mapping[str, Any],
-) -> tuple[str, int]:
-    operation_id = new_id("bulk", tx.now)
-    await bulk.open_operation(
+async def _opened(
+    tx: Tx, actor: Actor, kind: str, *, operation_id: str, parameters: Mapping[str, Any]
+) -> bool:
+    """Whether the operation is new."""
+    return await bulk.open_operation(
         tx,
         {
             "id": operation_id,
@@ -111,21 +119,22 @@ async def _open(
             },
         },
     )
+
+
+async def _repeated(tx: Tx, operation_id: str, kind: str, parameters: Mapping[str, Any]) -> Row:
+    row = await bulk.get(tx, operation_id)
+    if (row["kind"], row["parameters"]) != (kind, dict(parameters)):
+        raise Conflict("this Idempotency-Key was used for something else", field="Idempotency-Key")
+    return await _told(tx, row)
+
+
+async def _select(tx: Tx, operation_id: str, *, within: Scope, filters: Mapping[str, Any]) -> int:
     matched = await bulk.select(tx, operation_id, within=within, filters=filters)
     if "certificate_ids" in filters:
         matched += await bulk.add_missing(tx, operation_id, filters["certificate_ids"])
     if not matched:
         raise Invalid("no certificate matches the selection")
-    await audit.record(
-        tx,
-        actor,
-        f"bulk_{kind}_initiated",
-        on=("bulk", operation_id),
-        filters={key: value for key, value in filters.items() if key != "certificate_ids"},
-        parameters=parameters,
-        total_matched=matched,
-    )
-    return operation_id, matched
+    return matched
 
 
 async def _rehearse(on: Platform, tx: Tx, operation_id: str, matched: int) -> Row:

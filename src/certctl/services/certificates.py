@@ -16,7 +16,7 @@ from certctl.services import approve, audit, deploy, issue, policy, renew
 from certctl.services import jobs as jobs_service
 from certctl.services.plain import check_match, choose_id
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, jobs, rows, versions
+from certctl.store import authorities, certificates, jobs, renewals, rows, versions
 from certctl.store.db import Row, Tx
 
 # A certificate in which one of these differs is another one than was asked for or approved.
@@ -152,11 +152,16 @@ async def create(
             after={**values, "target_ids": target_ids},
         )
         await policy.enforce(on, tx, [certificate_id])
-        holders = await certificates.holders(tx, certificate_id)
+        holders = await _holders(tx, certificate_id)
         if csr_pem is not None or holders or on.terms.server_makes_keys:
             wanted = renew.Wanted(certificate_id, "created", csr_pem=csr_pem)
             await renew.begin_one(on, tx, actor, wanted=wanted)
         return await certificates.get(tx, certificate_id, within=within)
+
+
+async def _holders(tx: Tx, certificate_id: str) -> list[str]:
+    """The agents that are to hold a key."""
+    return (await renewals.holders(tx, [certificate_id])).get(certificate_id, [])
 
 
 async def update(
@@ -223,7 +228,7 @@ async def _follow_up(
     if any(name in new and new[name] != before[name] for name in ISSUED_FROM):
         await approve.withdraw(tx, actor, certificate_id, why="the certificate was changed")
         await jobs_service.settle_certificate(tx, certificate_id, error=None)
-    holders = set(await certificates.holders(tx, certificate_id))
+    holders = set(await _holders(tx, certificate_id))
     live = {v["agent_id"]: v for v in await versions.live(tx, certificate_id)}
     names = set(new.get("sans", before["sans"]))
     stale = {h for h in holders if h not in live or set(live[h]["sans"]) != names}

@@ -11,8 +11,16 @@ from certctl.store.certificates import FILTERS, WITHIN
 from certctl.store.db import Row, Session, Tx
 
 
-async def open_operation(tx: Tx, values: Mapping[str, Any]) -> None:
-    await tx.insert("bulk_operations", [values])
+async def open_operation(tx: Tx, values: Mapping[str, Any]) -> bool:
+    """Whether there was none with this id."""
+    return bool(
+        await tx.run(
+            """INSERT INTO bulk_operations (id, kind, parameters, requested_by, actor)
+               VALUES (%(id)s, %(kind)s, %(parameters)s, %(requested_by)s, %(actor)s)
+               ON CONFLICT (id) DO NOTHING""",
+            **values,
+        )
+    )
 
 
 async def select(tx: Tx, operation_id: str, *, within: Scope, filters: Mapping[str, Any]) -> int:

@@ -160,18 +160,6 @@ async def bind_targets(tx: Tx, certificate_id: str, target_ids: Sequence[str]) -
     )
 
 
-async def holders(session: Session, certificate_id: str) -> list[str]:
-    """The agents that hold a key of this certificate: those of its enabled targets."""
-    rows = await session.all(
-        """SELECT DISTINCT t.agent_id FROM certificate_target_mappings m
-           JOIN deployment_targets t ON t.id = m.target_id AND t.enabled
-           JOIN agents a ON a.id = t.agent_id AND a.retired_at IS NULL
-           WHERE m.certificate_id = %(id)s ORDER BY t.agent_id""",
-        id=certificate_id,
-    )
-    return [row["agent_id"] for row in rows]
-
-
 async def targets(session: Session, certificate_id: str) -> list[Row]:
     """The bound targets, each with the outcome of its newest deployment."""
     return await session.all(

@@ -13,14 +13,16 @@ from datetime import datetime
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
+import msgspec
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from certctl.domain.errors import Conflict, Invalid, NotFound, Unavailable
 
+set_json_loads(msgspec.json.decode)  # a page of certificates holds a hundred small objects
 Row = dict[str, Any]
 SESSION_OPTIONS = (
     "-c timezone=UTC -c search_path=public,procrastinate "

@@ -92,7 +92,13 @@ async def _answer(
     """200 with the counters, or 202 and the address of an operation that goes on."""
     chosen = {name: value for name, value in filters.items() if value is not None}
     told = await service.start(
-        call.on, call.actor, kind, filters=chosen, parameters=parameters, dry_run=dry_run
+        call.on,
+        call.actor,
+        kind,
+        filters=chosen,
+        parameters=parameters,
+        dry_run=dry_run,
+        idempotency_key=call.idempotency_key,
     )
     if told["state"] != "running":
         return told
@@ -111,7 +117,7 @@ def _selected(body: Selection) -> dict[str, Any]:
     answer=Operation,
     status=200,
     also=(202,),
-    errors=(),
+    errors=(409,),
 )
 async def bulk_revoke(call: Call, body: BulkRevocation) -> Any:
     """Revoke many certificates. Partial failure is told in `errors`."""
@@ -127,7 +133,7 @@ async def bulk_revoke(call: Call, body: BulkRevocation) -> Any:
     answer=Operation,
     status=200,
     also=(202,),
-    errors=(),
+    errors=(409,),
 )
 async def bulk_renew(call: Call, body: BulkRenewal) -> Any:
     """Renew many certificates. Those under way are skipped."""
@@ -140,7 +146,7 @@ async def bulk_renew(call: Call, body: BulkRenewal) -> Any:
     answer=Operation,
     status=200,
     also=(202,),
-    errors=(),
+    errors=(409,),
 )
 async def bulk_reassign(call: Call, body: BulkReassignment) -> Any:
     """Give many certificates to another owner, and to another team if one is named."""

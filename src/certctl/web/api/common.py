@@ -55,7 +55,7 @@ class StatusAnswer(Out):
     job_ids: list[str] = []
 
 
-def _page(
+async def _page(
     page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
     per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE)] = 50,
     page_size: Annotated[int | None, Query(ge=1, le=MAX_PER_PAGE)] = None,
