@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,12 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "policy_block_severity": ("Error", "Error", ("error", "Fatal")),
     "webhook_url": ("https://hooks.example/x", "https://hooks.example/x", ()),
     "webhook_secret": ("s" * 32, "s" * 32, ()),
+    "outbound_allow": (
+        "127.0.0.1, fd00::/8",
+        (ip_network("127.0.0.1/32"), ip_network("fd00::/8")),
+        ("localhost", "127.0.0.1/8", "10.0.0.0/33", "127.0.0.1 ::1", "127.0.0.1,x"),
+    ),
+    "block_rfc1918_outbound": ("true", True, ("private",)),
     "digest_enabled": ("yes", True, ("daily",)),
     "job_lease": ("1m30s", timedelta(seconds=90), ("100ms", "30")),
     "job_retention": ("7d", timedelta(days=7), ("1h", "7w")),

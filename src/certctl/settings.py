@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,6 +89,24 @@ def named_keys(value: Any) -> Any:
         if len(admin) > 1:
             raise ValueError(f"the keys of {name} disagree about admin")
     return tuple(keys)
+
+
+def networks(value: Any) -> Any:
+    """Addresses and networks in CIDR form, comma-separated."""
+    if not isinstance(value, str):
+        return value
+    found: list[IPv4Network | IPv6Network] = []
+    for entry in filter(None, (part.strip() for part in value.split(","))):
+        try:
+            found.append(ip_network(entry))
+        except ValueError:
+            raise ValueError(
+                f"{entry!r} is not an address or a network such as 10.1.0.0/16"
+            ) from None
+    return tuple(found)
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(networks)]
 
 
 class Settings(BaseModel):
@@ -189,7 +208,9 @@ class Settings(BaseModel):
         timedelta(days=90), ge=timedelta(days=1), description="How long ended jobs are kept"
     )
     notification_retention: Duration = Field(
-        timedelta(days=90), ge=timedelta(days=1), description="How long notifications are kept"
+        timedelta(days=90),
+        ge=timedelta(days=1),
+        description="How long notifications and resolved violations are kept",
     )
     renewal_concurrency: int = Field(
         25, ge=1, le=500, description="Most questions to outside CAs at once"
@@ -206,6 +227,14 @@ class Settings(BaseModel):
     )
     webhook_secret: SecretStr = Field(
         SecretStr(""), description="Secret under which they are signed (HMAC-SHA256)"
+    )
+    outbound_allow: Networks = Field(
+        (),
+        description="Addresses and networks that certctl may call although they are reserved, "
+        "comma-separated, such as 127.0.0.1,169.254.7.0/24",
+    )
+    block_rfc1918_outbound: Flag = Field(
+        False, description="Whether certctl calls no private networks either"
     )
     digest_enabled: Flag = Field(False, description="Whether a digest is sent each day")
     crl_validity: Duration = Field(

@@ -25,8 +25,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+from certctl.connectors.reach import Reach
 from certctl.connectors.target import Bundle
 from certctl.domain.names import parse_name
+
+LOOPBACK = Reach((ipaddress.ip_network("127.0.0.1"),))  # where the receivers of tests are
 
 
 @dataclass

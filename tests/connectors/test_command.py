@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from certctl.connectors.command import FORBIDDEN, parse_command, run_checked, run_command
+from certctl.connectors import catalog
+from certctl.connectors.command import (
+    FORBIDDEN,
+    PASSED_ON,
+    parse_command,
+    run_checked,
+    run_command,
+)
 from certctl.domain.errors import Invalid, Refused, Unavailable
+from tests import kit
+
+SOURCE = Path(__file__).parents[2] / "src" / "certctl"
+SOURCES = sorted(SOURCE.rglob("*.py"))
+SHELLS = {
+    "popen",
+    "getoutput",
+    "getstatusoutput",
+    "create_subprocess_shell",
+    "subprocess_shell",
+}
+GOOD = {
+    "NGINX": {
+        "cert_path": "/etc/nginx/cert.pem",
+        "key_path": "/etc/nginx/key.pem",
+        "validate_command": "nginx -t",
+        "reload_command": "nginx -s reload",
+    }
+}
 
 
 def python(code: str) -> list[str]:
@@ -31,6 +59,16 @@ def test_no_character_of_a_shell_is_accepted(character):
     with pytest.raises(Invalid) as refusal:
         parse_command(f"nginx -t{character}reboot", field="reload_command")
     assert refusal.value.field == "reload_command"
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x07", "\u2028", "\u202e", "\ud800"])
+def test_nothing_that_cannot_be_seen_is_accepted(character):
+    with pytest.raises(Invalid, match="control characters"):
+        parse_command(f"nginx{character} -t")
+
+
+def test_a_tab_parts_arguments_too():
+    assert parse_command("nginx\t-t") == ["nginx", "-t"]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "x" * 1025])
@@ -60,11 +98,13 @@ def test_nothing_is_read_from_our_standard_input():
     assert result.output == "''"
 
 
-def test_our_settings_are_not_passed_on(monkeypatch):
-    monkeypatch.setenv("CERTCTL_API_KEY", "s3cret")
-    monkeypatch.setenv("KEPT", "yes")
-    code = "import os; print(os.environ.get('CERTCTL_API_KEY'), os.environ.get('KEPT'))"
-    assert run_command(python(code), timeout=20).output == "None yes"
+def test_of_our_environment_only_what_a_program_needs_is_passed_on(monkeypatch):
+    for name in ("CERTCTL_API_KEY", "AWS_SECRET_ACCESS_KEY", "LD_PRELOAD_OF_OURS", "LC_ALL"):
+        monkeypatch.setenv(name, "C.UTF-8")
+    result = run_command(python("import os; print(*sorted(os.environ))"), timeout=20)
+    seen = set(result.output.split())
+    assert seen - PASSED_ON == {"LC_ALL"}
+    assert "PATH" in seen
 
 
 def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path):
@@ -98,6 +138,96 @@ def test_a_missing_program_is_named():
 def test_a_checked_command_tells_its_output_when_it_fails():
     with pytest.raises(Refused, match=r"validate_command `ls /absent-folder` failed: .*No such"):
         run_checked("ls /absent-folder", "validate_command")
+
+
+def with_commands() -> list[tuple[str, str]]:
+    """Each field of a target that holds a command."""
+    return [
+        (kind, field)
+        for kind in sorted(catalog.TARGETS)
+        for field in catalog.target_class(kind).Config.model_fields
+        if "command" in field
+    ]
+
+
+def test_there_are_fields_that_hold_commands():
+    assert ("NGINX", "reload_command") in with_commands()
+
+
+@pytest.mark.parametrize(("kind", "field"), with_commands())
+@pytest.mark.parametrize("text", ["nginx -t; reboot", "nginx $(id)", "x" * 1025, "a\x1b"])
+def test_server_and_agent_refuse_the_same_commands(kind, field, text):
+    """The server parses a target's configuration by this model when it is made or changed, the
+    agent before it runs anything."""
+    with pytest.raises(Invalid) as refusal:
+        catalog.open_target(kind, {**GOOD[kind], field: text})
+    assert refusal.value.field.endswith(field)
+    catalog.open_target(kind, GOOD[kind])
+
+
+async def test_the_server_refuses_a_target_with_such_a_command(world):
+    agent = await kit.an_agent(world)
+    named = {"name": "web", "type": "NGINX", "agent_id": agent.agent_id}
+    bad = {**GOOD["NGINX"], "reload_command": "nginx -s reload && reboot"}
+    with pytest.raises(Invalid) as refusal:
+        await create(world, {**named, "config": bad})
+    assert refusal.value.field == "config.reload_command"
+    row = await create(world, {**named, "config": GOOD["NGINX"]})
+    bad = {**GOOD["NGINX"], "validate_command": "nginx -t | tee"}
+    with pytest.raises(Invalid) as refusal:
+        await change(world, row["id"], {"config": bad})
+    assert refusal.value.field == "config.validate_command"
+
+
+async def create(world, values):
+    return await kit.plain.create(world.platform, kit.ADMIN, kit.plain.TARGETS, values=values)
+
+
+async def change(world, target_id, changes):
+    targets = kit.plain.TARGETS
+    return await kit.plain.update(world.platform, kit.ADMIN, targets, target_id, changes=changes)
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(SOURCE)))
+def test_no_module_uses_a_shell(file):
+    assert [shown for node in ast.walk(ast.parse(file.read_text())) if (shown := shell(node))] == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.system('ls')",
+        "os.popen('ls')",
+        "subprocess.run('ls', shell=True)",
+        "subprocess.getoutput('ls')",
+        "await asyncio.create_subprocess_shell('ls')",
+        "loop.subprocess_shell(None, 'ls')",
+        "run(['sh', '-c', 'ls'])",
+        "Popen(('/bin/bash', '-ec', text))",
+        "from os import system",
+        "from subprocess import getoutput",
+    ],
+)
+def test_a_shell_would_be_found(code):
+    assert [shown for node in ast.walk(ast.parse(code)) if (shown := shell(node))] != []
+
+
+def shell(node):
+    """What in this node of a program starts a shell, or the empty string."""
+    found = False
+    if isinstance(node, ast.Attribute):
+        found = node.attr in SHELLS or ast.unparse(node) == "os.system"
+    elif isinstance(node, ast.ImportFrom) and node.module in {"os", "subprocess", "asyncio"}:
+        found = any(each.name in SHELLS | {"system"} for each in node.names)
+    elif isinstance(node, ast.keyword) and node.arg == "shell":
+        found = ast.unparse(node.value) != "False"
+    elif isinstance(node, ast.List | ast.Tuple):
+        words = [each.value if isinstance(each, ast.Constant) else None for each in node.elts]
+        found = any(
+            isinstance(word, str) and Path(word).name in {"sh", "bash", "dash", "zsh", "ksh"}
+            for word in words
+        ) and any(isinstance(word, str) and re.fullmatch(r"-\w*c", word) for word in words)
+    return ast.unparse(node) if found else ""
 
 
 def is_running(pid: int) -> bool:

@@ -13,7 +13,7 @@ from certctl.connectors import catalog, http
 from certctl.connectors.notifier import Event, Notifier
 from certctl.domain.errors import Invalid, Refused, Unavailable
 from tests.cli.scripted import Scripted
-from tests.connectors.kit import free_port
+from tests.connectors.kit import LOOPBACK, free_port
 from tests.connectors.receiver import HANGS, LEAVES, Receiver, receiving, says
 from tests.tools import need
 
@@ -29,7 +29,7 @@ EVENT = Event(
 
 
 def webhook(url: str) -> Notifier:
-    return catalog.open_notifier("Webhook", {"url": url, "secret": SECRET})
+    return catalog.open_notifier("Webhook", {"url": url, "secret": SECRET}, reach=LOOPBACK)
 
 
 async def test_an_event_is_posted_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ async def test_a_packed_answer_does_not_grow() -> None:
     packed = gzip.compress(b"x" * 10_000_000)
     async with (
         receiving(says(200, "Content-Encoding: gzip", body=packed)) as receiver,
-        http.client() as through,
+        http.client(LOOPBACK) as through,
     ):
         answer = await http.ask(through, "GET", receiver.url, most=len(packed))
     assert answer.body == packed
@@ -129,7 +129,7 @@ async def test_a_packed_answer_does_not_grow() -> None:
 
 @pytest.mark.parametrize("answer", [HANGS, b"HTTP/1.1 200 as told\r\nContent-Length: 5\r\n\r\nhal"])
 async def test_an_answer_that_does_not_end_is_given_up(answer: bytes) -> None:
-    async with receiving(answer) as receiver, http.client() as through:
+    async with receiving(answer) as receiver, http.client(LOOPBACK) as through:
         with pytest.raises(Unavailable):
             await http.ask(through, "GET", receiver.url, timeout=0.2)
 
@@ -159,7 +159,7 @@ async def test_what_is_told_of_a_failure_holds_no_secret() -> None:
 def test_a_bad_field_is_named_and_not_shown(changes: dict[str, object], field: str) -> None:
     config = {"url": "https://hooks.test/", "secret": SECRET} | changes
     with pytest.raises(Invalid) as refusal:
-        catalog.open_notifier("webhook", config)
+        catalog.open_notifier("webhook", config, reach=LOOPBACK)
     assert refusal.value.field == field
     assert not any(str(value) in str(refusal.value) for value in changes.values() if value != 1)
 

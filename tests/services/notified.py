@@ -9,20 +9,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from certctl.connectors import catalog
+from certctl.connectors.reach import Reach
 from certctl.domain.notification import Kind, Severity
 from certctl.services import notify
 from certctl.services.platform import Platform
 from certctl.store.db import Row
 from tests import kit
 from tests.conftest import World
+from tests.connectors.kit import LOOPBACK
 from tests.connectors.receiver import OK, Receiver, receiving
 
 SECRET = "a secret of the webhook"
 
 
-def told_by(world: World, url: str) -> Platform:
+def told_by(world: World, url: str, *, reach: Reach = LOOPBACK) -> Platform:
     """The platform with a webhook that posts to `url`."""
-    webhook = catalog.open_notifier("Webhook", {"url": url, "secret": SECRET})
+    webhook = catalog.open_notifier("Webhook", {"url": url, "secret": SECRET}, reach=reach)
     return replace(world.platform, notifiers={"Webhook": webhook})
 
 

@@ -8,6 +8,7 @@ from certctl.connectors import catalog
 from certctl.domain.notification import Kind, Severity
 from certctl.services import notify
 from tests import kit
+from tests.connectors.kit import LOOPBACK
 from tests.connectors.receiver import receiving
 from tests.web.kit import Json, Site, open_site
 
@@ -100,7 +101,7 @@ async def test_the_digest_is_sent_or_says_what_is_missing(site: Site) -> None:
     assert "CERTCTL_WEBHOOK_URL" in refusal["message"]
     async with receiving() as receiver:
         config = {"url": receiver.url, "secret": "a secret of the webhook"}
-        webhook = catalog.open_notifier("Webhook", config)
+        webhook = catalog.open_notifier("Webhook", config, reach=LOOPBACK)
         on = replace(site.world.platform, notifiers={"Webhook": webhook})
         opened = open_site(replace(site.world, platform=on))
         async with opened.client, opened.pki:

@@ -14,6 +14,7 @@ from procrastinate.app import App
 from certctl.boot import keys
 from certctl.connectors import catalog
 from certctl.connectors.notifier import Notifier
+from certctl.connectors.reach import Reach
 from certctl.connectors.signers import SealedSigners
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
@@ -60,6 +61,11 @@ def terms(settings: Settings) -> Terms:
     )
 
 
+def reach(settings: Settings) -> Reach:
+    """Where the control plane's own calls may go."""
+    return Reach(settings.outbound_allow, settings.block_rfc1918_outbound)
+
+
 def notifiers(settings: Settings) -> dict[str, Notifier]:
     """The channels that the settings configure.
 
@@ -70,7 +76,9 @@ def notifiers(settings: Settings) -> dict[str, Notifier]:
     if not url.get_secret_value():
         return {}
     try:
-        opened = catalog.open_notifier("Webhook", {"url": url, "secret": secret})
+        opened = catalog.open_notifier(
+            "Webhook", {"url": url, "secret": secret}, reach=reach(settings)
+        )
     except Invalid as error:
         name = (error.field or "url").rpartition(".")[2].upper()
         raise Unsafe(f"CERTCTL_WEBHOOK_{name}: {error.message.partition(': ')[2]}") from None

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from certctl.connectors.notifier import Notifier
+from certctl.connectors.reach import Reach
 from certctl.connectors.target import Target
 from certctl.domain.errors import Invalid
 
@@ -47,13 +48,13 @@ def notifier_class(kind: str) -> Any:
     return _load(NOTIFIERS, kind, "notifier")
 
 
-def open_notifier(kind: str, config: Mapping[str, Any]) -> Notifier:
-    """The notifier of this kind with its configuration.
+def open_notifier(kind: str, config: Mapping[str, Any], *, reach: Reach) -> Notifier:
+    """The notifier of this kind with its configuration, that calls what `reach` lets it.
 
     Raises:
         Invalid: for an unknown kind, or naming the field of `config` that is wrong.
     """
-    return cast(Notifier, notifier_class(kind).open(config))
+    return cast(Notifier, notifier_class(kind).open(config, reach))
 
 
 def open_target(kind: str, config: Mapping[str, Any]) -> Target:

@@ -19,6 +19,21 @@ from certctl.domain.errors import Invalid, Refused, Unavailable
 
 FORBIDDEN = frozenset(";|&$`(){}<>\\\"'\n\r\0")
 MAX_LENGTH = 1024
+# What a program needs to find others, its files, its language and the service manager.
+PASSED_ON = frozenset(
+    {
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "XDG_RUNTIME_DIR",
+        "DBUS_SESSION_BUS_ADDRESS",
+        "DBUS_SYSTEM_BUS_ADDRESS",
+    }
+)
 OUTPUT_KEPT = 4096
 OUTPUT_TOLD = 2000
 COMMAND_TIMEOUT = 60.0
@@ -38,13 +53,16 @@ def parse_command(text: str, *, field: str = "command") -> list[str]:
     There is no quoting: an argument cannot hold a space.
 
     Raises:
-        Invalid: naming `field`, for an empty or over-long text or a character of a shell's syntax.
+        Invalid: naming `field`, for an empty or over-long text, a character of a shell's syntax,
+            or one that cannot be seen.
     """
     if not text.strip() or len(text) > MAX_LENGTH:
         raise Invalid(f"{field} must have 1 to {MAX_LENGTH} characters", field=field)
     if found := sorted(FORBIDDEN & set(text)):
         shown = " ".join(repr(c)[1:-1] for c in found)
         raise Invalid(f"{field} runs without a shell and may not contain: {shown}", field=field)
+    if not text.replace("\t", " ").isprintable():
+        raise Invalid(f"{field} may not contain control characters", field=field)
     return text.split()
 
 
@@ -62,12 +80,17 @@ CommandText = Annotated[str, AfterValidator(_accepted)]
 def run_command(argv: list[str], *, timeout: float) -> CommandResult:
     """Run `argv` to its end, or kill it and its process group after `timeout` seconds.
 
-    The command sees no input and none of our own settings (`CERTCTL_*`), which hold credentials.
+    The command sees no input, and of the environment only `PASSED_ON` and `LC_*`: ours may hold
+    credentials.
 
     Raises:
         Unavailable: when the program does not exist or may not be run.
     """
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("CERTCTL_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith("LC_")
+    }
     try:
         process = subprocess.Popen(
             argv,

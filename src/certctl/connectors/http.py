@@ -1,5 +1,5 @@
-"""Requests to systems of others: time-outs, no redirects, no proxy of the environment, answers of
-bounded size, and failures in our own words."""
+"""Requests to systems of others: to checked addresses only, with time-outs, no redirects, no proxy
+of the environment, answers of bounded size, and failures in our own words."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ import asyncio
 import os
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
 from certctl import __version__
+from certctl.connectors.reach import Address, Reach
 from certctl.domain.errors import Refused, Unavailable
 
 TIMEOUT: Final = 10.0  # seconds
 MOST: Final = 1_048_576  # bytes
+TRIED: Final = 4  # addresses of one name
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,65 @@ class Answer:
     body: bytes
 
 
-def client(*, verify: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """A client that trusts the system's CAs unless `verify` says otherwise; to be closed."""
+class Pinned(httpx.AsyncBaseTransport):
+    """Sends a request to an address of its host that `reach` has checked, and to no other. The
+    name stays in the Host header, in SNI, and as what the certificate must be for."""
+
+    def __init__(self, reach: Reach, *, verify: ssl.SSLContext) -> None:
+        self._reach = reach
+        self._verify = verify
+        # A pool knows its connections by their address. Two names at one address must not share
+        # them: the certificate was verified for one name alone.
+        self._pools: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        host = request.url.raw_host.decode("ascii")
+        port = request.url.port or (443 if request.url.scheme == "https" else 80)
+        *others, last = (await self._reach.addresses(host, port))[:TRIED]
+        if host not in self._pools:
+            self._pools[host] = httpx.AsyncHTTPTransport(verify=self._verify, trust_env=False)
+        share = 1 / (len(others) + 1)
+        for address in others:
+            with suppress(httpx.ConnectError, httpx.ConnectTimeout):
+                pinned = _pinned(request, host, address=address, share=share)
+                return await self._pools[host].handle_async_request(pinned)
+        pinned = _pinned(request, host, address=last, share=share)
+        return await self._pools[host].handle_async_request(pinned)
+
+    async def aclose(self) -> None:
+        for pool in self._pools.values():
+            await pool.aclose()
+
+
+def _pinned(request: httpx.Request, host: str, *, address: Address, share: float) -> httpx.Request:
+    """The request with `address` in its URL; connecting may take a share of its time."""
+    extensions = dict(request.extensions)
+    if (timeout := extensions.get("timeout")) and timeout.get("connect"):
+        extensions["timeout"] = timeout | {"connect": timeout["connect"] * share}
+    if not _is_literal(host):
+        extensions["sni_hostname"] = host
+    return httpx.Request(
+        request.method,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        stream=request.stream,
+        extensions=extensions,
+    )
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def client(reach: Reach, *, verify: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    """A client that calls what `reach` lets it, and trusts the system's CAs unless `verify` says
+    otherwise; to be closed. A refused address raises Refused."""
     return httpx.AsyncClient(
-        verify=verify or ssl.create_default_context(),
+        transport=Pinned(reach, verify=verify or ssl.create_default_context()),
         timeout=TIMEOUT,
         follow_redirects=False,
         trust_env=False,
@@ -54,7 +113,7 @@ async def ask(
 
     Raises:
         Unavailable: no answer in time, or none that is HTTP.
-        Refused: an answer of more than `most` bytes.
+        Refused: an address that may not be called, or an answer of more than `most` bytes.
     """
     whose = place(url)
     try:

@@ -39,5 +39,6 @@ class Notifier(Protocol):
         """Hand the event over.
 
         Raises:
-            Unavailable: when the receiver did not take it in time. Refused: when it said no.
+            Unavailable: when the receiver did not take it in time.
+            Refused: when it said no, or is at an address that may not be called.
         """

@@ -43,7 +43,8 @@ async def fetch(
 
     Raises:
         Unavailable: when it does not answer in time, or not in the form of RFC 9773 §4.2.
-        Refused: when it knows nothing of the certificate.
+        Refused: when it knows nothing of the certificate, or is at an address that may not be
+            called.
     """
     url = f"{base_url.rstrip('/')}/{identifier(cert_der)}"
     answer = http.accepted(

@@ -1,4 +1,8 @@
-"""What a TLS endpoint really serves, seen from outside: only the leaf's fingerprint counts."""
+"""What a TLS endpoint really serves, seen from outside: only the leaf's fingerprint counts.
+
+The agent looks at the server it deploys to, most often on its own loopback. So no address is
+refused here, in contrast to the control plane's calls (`connectors/http.py`).
+"""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from certctl.connectors import http, notifier
 from certctl.connectors.notifier import Event
+from certctl.connectors.reach import Reach
 from certctl.domain.errors import Invalid
 
 MOST: Final = 65_536  # bytes of an answer that nobody reads
@@ -47,16 +48,17 @@ class Webhook:
                 raise ValueError("must be an http:// or https:// URL")
             return value
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, reach: Reach) -> None:
         self._url = config.url.get_secret_value()
         self._secret = config.secret.get_secret_value().encode()
+        self._reach = reach
         self._trust = ssl.create_default_context()
 
     @classmethod
-    def open(cls, config: Mapping[str, Any]) -> Self:
+    def open(cls, config: Mapping[str, Any], reach: Reach) -> Self:
         """Raises Invalid naming the field of `config` that is wrong."""
         try:
-            return cls(cls.Config.model_validate(config))
+            return cls(cls.Config.model_validate(config), reach)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             name = ".".join(str(part) for part in first["loc"])
@@ -76,7 +78,7 @@ class Webhook:
             "X-Certctl-Timestamp": stamp,
             "X-Certctl-Signature": f"sha256={self._signature(stamp, body)}",
         }
-        async with http.client(verify=self._trust) as through:
+        async with http.client(self._reach, verify=self._trust) as through:
             answer = await http.ask(
                 through, "POST", self._url, content=body, headers=headers, most=MOST
             )
