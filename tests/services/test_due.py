@@ -48,6 +48,15 @@ async def test_a_policy_that_does_not_renew_by_itself_is_left_alone(world: World
     assert (await kit.certificate(world, served.id))["status"] == "Expiring"
 
 
+@pytest.mark.parametrize(("window", "begun"), [(1, 0), (5, 0), (25, 1), (365, 1)])
+async def test_the_window_is_that_of_the_policy(world: World, window: int, begun: int) -> None:
+    """The versions have ten of ninety days left."""
+    policy = await kit.a_policy(world, renewal_window_days=window)
+    await kit.a_served_certificate(world, renewal_policy_id=policy)
+    await near_its_end(world)
+    assert await renew.find_due(world.platform) == begun
+
+
 async def test_an_expired_certificate_is_still_renewed(world: World) -> None:
     served = await kit.a_served_certificate(world)
     await kit.change(

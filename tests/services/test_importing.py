@@ -10,8 +10,10 @@ import pytest
 from certctl.connectors.issuers.external import External
 from certctl.domain.errors import Invalid, NotAllowed, Refused
 from certctl.pki import keys
+from certctl.pki.leaf import read_leaf
 from certctl.pki.x509 import facts, pem
 from certctl.services import certificates, importing, renew
+from certctl.services.adopt import Wanted, adopt
 from certctl.services.importing import Item, Plan
 from tests.conftest import World
 from tests.foreign import a_leaf, a_root, an_issuing_ca, full_pem
@@ -27,6 +29,7 @@ from tests.kit import (
 )
 from tests.kit import rows as found_rows
 from tests.pki.made import a_key
+from tests.services.test_policy import a_rule, change_rule, violations
 
 TERMS: dict[str, Any] = {
     "owner_id": "o-default",
@@ -266,6 +269,90 @@ async def test_an_archived_one_is_not_taken_up_again(world):
     row = await one(world, leaf)
     await certificates.archive(world.platform, ADMIN, row["certificate_id"])
     assert "archived certificate" in (await one(world, leaf))["error"]
+
+
+TWO = ("AllowedEnvironments", "CertificateLifetime")
+TOLD = "SELECT count(*) FROM notification_events WHERE type = 'PolicyViolation'"
+
+
+async def test_what_breaks_a_rule_that_blocks_is_refused_alone_and_in_its_words(world):
+    await a_rule(world, "RequiredMetadata", config={"required_keys": ["rack"]}, blocking=True)
+    await a_rule(world, "AllowedDomains", config={"allowed_domains": ["a.test"]}, blocking=True)
+    told = await take(world, full_pem(a_leaf("a.test")), full_pem(a_leaf("b.test", key=2)))
+    assert (told["total_imported"], told["total_failed"]) == (1, 1)
+    assert told["data"][1]["error"] == (
+        "policy AllowedDomains: names outside the allowed domains: b.test"
+    )
+    assert await found_rows(world, "SELECT name FROM managed_certificates") == [{"name": "a.test"}]
+    assert await violations(world) == []
+
+
+async def test_what_breaks_other_rules_is_taken_and_told(world):
+    for kind in TWO:
+        await a_rule(world, kind)
+    row = await one(world, full_pem(a_leaf("a.test")))
+    assert {each["certificate_id"] for each in await violations(world)} == {row["certificate_id"]}
+    assert len(await violations(world)) == await value(world, TOLD) == 2
+    assert (await actions(world))[-2:] == ["policy_violation_opened"] * 2
+
+
+async def test_a_rule_about_the_version_keeps_nobody_from_an_import(world):
+    await a_rule(world, "CertificateLifetime", blocking=True)
+    row = await one(world, full_pem(a_leaf("a.test")))
+    assert row["outcome"] == "imported"
+    assert len(await violations(world)) == 1
+
+
+async def test_what_is_merely_watched_is_judged_and_never_refused(world):
+    for kind in TWO:
+        await a_rule(world, kind, blocking=True)
+    row = await one(world, full_pem(a_leaf("a.test")), watched=True)
+    assert row["outcome"] == "imported"
+    assert len(await violations(world)) == 2
+
+
+async def test_a_newer_version_is_judged_as_well(world):
+    allowed = {"allowed_domains": ["a.test"]}
+    await a_rule(world, "AllowedDomains", config=allowed, blocking=True)
+    first = await one(world, full_pem(a_leaf("a.test", age=9)))
+    before = await everything(world)
+    newer = await one(world, full_pem(a_leaf("a.test", "b.test")))
+    assert newer["error"] == "policy AllowedDomains: names outside the allowed domains: b.test"
+    assert await everything(world) == before
+    (version,) = await versions_of(world, first["certificate_id"])
+    assert version["sans"] == ["a.test"]
+
+
+async def test_a_dry_run_tells_of_the_refusal_and_keeps_no_violation(world):
+    rule_id = await a_rule(world, "AllowedEnvironments", blocking=True)
+    row = await one(world, full_pem(a_leaf("a.test")), dry_run=True)
+    assert (
+        row["error"] == "policy AllowedEnvironments: environment 'legacy' is not among the allowed"
+    )
+    await change_rule(world, rule_id, blocking=False)
+    row = await one(world, full_pem(a_leaf("a.test")), dry_run=True)
+    assert row["outcome"] == "imported"
+    assert await violations(world) == []
+
+
+@pytest.mark.parametrize(
+    ("block_from", "refused"), [("", False), ("Critical", False), ("Error", True)]
+)
+async def test_a_severity_may_refuse_an_import_from_a_threshold_on(world, block_from, refused):
+    await a_rule(world, "AllowedEnvironments", severity="Error")
+    terms = {**TERMS, "certificate_profile_id": "prof-default"}
+    wanted = Wanted(read_leaf(full_pem(a_leaf("a.test"))), "a.test", "pem", False, terms)
+
+    async def taken():
+        async with world.platform.db.transaction() as tx:
+            await adopt(tx, ADMIN, wanted, block_from=block_from)
+
+    if refused:
+        with pytest.raises(Invalid, match="policy AllowedEnvironments"):
+            await taken()
+    else:
+        await taken()
+    assert len(await violations(world)) == (0 if refused else 1)
 
 
 async def test_a_viewer_imports_nothing(world):

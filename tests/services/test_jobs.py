@@ -283,6 +283,28 @@ async def test_sweeps_at_the_same_time_reap_a_job_once(world: World) -> None:
     assert (await kit.job(world, item.id))["status"] == "Pending"
 
 
+async def test_a_deployment_is_left_to_its_agent_however_often_the_server_looks(
+    world: World,
+) -> None:
+    agent = await kit.an_agent(world)
+    row = await kit.order(world, target_ids=[await kit.a_target(world, agent)])
+    await kit.issue_to(world, agent)
+    deployment = await kit.job_of(world, row["id"])
+    before = await kit.job(world, deployment)
+    assert before["status"] == "Pending"
+    for _ in range(3):
+        assert await sweep.sweep(world.platform) == 0
+        await world.run_tasks()
+        assert not await issue.run(world.platform, deployment)
+    assert await kit.job(world, deployment) == before
+    (item,) = await kit.offered(world, agent)
+    assert item.id == deployment
+    await kit.deployed(world, agent, item)
+    after = await kit.job(world, deployment)
+    assert before["created_at"] < after["started_at"] < after["completed_at"]
+    assert await kit.value(world, "SELECT outcome FROM deployments") == "deployed"
+
+
 async def test_a_cancelled_issuance_gives_the_certificate_its_status_back(world: World) -> None:
     served = await kit.a_served_certificate(world)
     (job_id,) = await kit.renew_now(world, served.id)

@@ -131,6 +131,28 @@ async def test_a_first_issuance_that_failed_is_begun_anew_after_the_interval(wor
     assert (await kit.certificate(world, row["id"]))["status"] == "Active"
 
 
+async def test_a_job_that_waited_too_long_ends_once_and_its_successor_has_its_whole_time(
+    world: World,
+) -> None:
+    agent = await kit.an_agent(world)
+    row = await kit.order(world, target_ids=[await kit.a_target(world, agent)])
+    await kit.change(world, "UPDATE jobs SET created_at = now() - interval '25 hours'")
+    assert await sweep.sweep(world.platform) == 1
+    before = await kit.everything(world)
+    for _ in range(3):
+        assert await sweep.sweep(world.platform) == 0
+        assert await renew.find_due(world.platform) == 0
+        await world.run_tasks()
+    assert await kit.everything(world) == before
+    await kit.change(world, "UPDATE managed_certificates SET retry_at = now()")
+    assert await renew.find_due(world.platform) == 1
+    for _ in range(3):
+        assert await sweep.sweep(world.platform) == 0
+    statuses = [job["status"] for job in await kit.jobs_of(world, row["id"])]
+    assert statuses == ["Failed", "AwaitingCSR"]
+    assert (await kit.actions(world)).count("job_timeout") == 1
+
+
 async def test_the_policys_interval_bounds_the_wait_between_tries(world: World) -> None:
     policy = await kit.a_policy(world, retry_interval_seconds=60, max_retries=10)
     agent = await kit.an_agent(world)
@@ -140,6 +162,20 @@ async def test_the_policys_interval_bounds_the_wait_between_tries(world: World) 
     await kit.report(world, agent, item.id, status="Failed", error="no key")
     waits = (await kit.job(world, item.id))["scheduled_at"] - datetime.now(UTC)
     assert 50 < waits.total_seconds() <= 60
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+async def test_a_job_is_tried_as_often_as_its_policy_says(world: World, retries: int) -> None:
+    policy = await kit.a_policy(world, max_retries=retries)
+    agent = await kit.an_agent(world)
+    await kit.order(world, target_ids=[await kit.a_target(world, agent)], renewal_policy_id=policy)
+    tries = 0
+    while items := await kit.offered(world, agent):
+        tries += 1
+        await kit.report(world, agent, items[0].id, status="Failed", error="no key")
+        await kit.change(world, "UPDATE jobs SET scheduled_at = now()")
+    assert tries == retries + 1
+    assert await kit.value(world, "SELECT status FROM jobs") == "Failed"
 
 
 async def test_retrying_makes_a_new_job_and_keeps_the_record_of_the_old(world: World) -> None:

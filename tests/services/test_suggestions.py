@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from certctl.domain.errors import Refused
 from certctl.services import renew, suggest
 from tests import kit
 from tests.conftest import World
+from tests.connectors.kit import LOOPBACK
 from tests.services.test_due import near_its_end
 
 DAY = timedelta(days=1)
@@ -49,7 +49,7 @@ class Suggesting:
         raise NotImplementedError
 
     async def suggest(self, chain: tuple[bytes, ...], *, timeout: timedelta) -> Suggested:
-        async with http.client() as through:
+        async with http.client(LOOPBACK) as through:
             return await renewal_info.fetch(through, self.config.url, chain[0], timeout=timeout)
 
 
@@ -210,28 +210,64 @@ async def test_the_ca_says_when_to_ask_again_within_reason(
 
 
 async def test_a_dead_ca_delays_nobody_else(world: World, suggesting: None) -> None:
-    """Its own time-out holds, for a few questions at once, and the others are answered."""
+    """It is waited for, with as many certificates as could use up any budget, while the others are
+    answered."""
     async with a_resource() as dead, a_resource() as alive:
-        slow = await an_issuer(world, dead, "dead", ari_http_timeout_seconds=1)
+        await of_a_dead_ca(world, await an_issuer(world, dead, "dead", **WAIT_FOR_IT))
+        served = await kit.a_served_certificate(world, name="quick")
         quick = await an_issuer(world, alive, "alive")
-        served = await a_certificate(world, quick)
-        alive.suggest(datetime.now(UTC) + 50 * DAY, datetime.now(UTC) + 51 * DAY)
         await kit.change(
             world,
-            """INSERT INTO certificate_versions (id, certificate_id, agent_id, issuer_id,
-                   serial_number, not_before, not_after, fingerprint_sha256, spki_sha256, sans,
-                   pem_chain, key_algorithm, key_size, live)
-               SELECT 'cv-' || n, certificate_id, NULL, %(slow)s, to_hex(n), not_before,
-                   not_after, 'f' || n, spki_sha256, sans, pem_chain, key_algorithm, key_size, false
-               FROM certificate_versions, generate_series(16, 40) n""",
-            slow=slow,
+            "UPDATE certificate_versions SET issuer_id = %(quick)s WHERE certificate_id = %(id)s",
+            quick=quick,
+            id=served.id,
         )
-        await kit.change(world, "UPDATE certificate_versions SET live = true WHERE id = 'cv-16'")
-        began = time.monotonic()
-        assert await suggest.ask(world.platform) == 1
-        assert time.monotonic() - began < 10
-        assert (len(alive.asked), len(dead.asked)) == (1, 1)
-        assert served.id
+        alive.suggest(datetime.now(UTC) + 50 * DAY, datetime.now(UTC) + 51 * DAY)
+        asking = asyncio.create_task(suggest.ask(world.platform))
+        suggested = "SELECT count(*) FROM certificate_versions WHERE suggested_at IS NOT NULL"
+        async with asyncio.timeout(20):
+            while not (dead.asked and await kit.value(world, suggested)):
+                await asyncio.sleep(0.01)
+        assert not asking.done()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+
+
+async def test_a_ca_that_stays_silent_is_left_alone_for_this_time(
+    world: World, suggesting: None
+) -> None:
+    async with a_resource() as dead:
+        issuer_id = await an_issuer(world, dead, "dead", ari_http_timeout_seconds=1)
+        await of_a_dead_ca(world, issuer_id)
+        assert await suggest.ask(world.platform) == 0
+        assert len(dead.asked) == suggest.LANE
+
+
+WAIT_FOR_IT = {"ari_http_timeout_seconds": 600}
+
+
+async def of_a_dead_ca(world: World, issuer_id: str) -> None:
+    """Thirty certificates, issued before any other."""
+    await kit.an_issued_certificate(world, name="first")
+    await kit.change(world, "UPDATE certificate_versions SET issuer_id = %(id)s", id=issuer_id)
+    await kit.change(
+        world,
+        """INSERT INTO managed_certificates (id, name, common_name, sans, owner_id, team_id,
+               issuer_id, renewal_policy_id, certificate_profile_id, status, expires_at)
+           SELECT 'mc-' || n, 'slow-' || n, common_name, sans, owner_id, team_id, %(slow)s,
+               renewal_policy_id, certificate_profile_id, status, expires_at
+           FROM managed_certificates, generate_series(16, 44) n""",
+        slow=issuer_id,
+    )
+    await kit.change(
+        world,
+        """INSERT INTO certificate_versions (id, certificate_id, issuer_id, serial_number,
+               not_before, not_after, fingerprint_sha256, spki_sha256, sans, pem_chain,
+               key_algorithm, key_size)
+           SELECT 'cv-' || n, 'mc-' || n, issuer_id, to_hex(n), not_before, not_after, 'f' || n,
+               spki_sha256, sans, pem_chain, key_algorithm, key_size
+           FROM certificate_versions, generate_series(16, 44) n""",
+    )
 
 
 async def test_the_identifier_is_that_of_the_rfc() -> None:

@@ -177,3 +177,20 @@ async def test_a_job_has_one_open_intent(world: World) -> None:
     await kit.change(world, statement, ca=ca, serial="a1")
     with pytest.raises(Conflict):
         await kit.change(world, statement, ca=ca, serial="a2")
+
+
+PEOPLES = (
+    "teams", "owners", "renewal_policies", "certificate_profiles", "issuers", "deployment_targets",
+    "agents", "agent_groups", "policy_rules",
+)  # fmt: skip
+
+
+async def test_no_deletion_of_what_people_keep_takes_certificates_along(world: World) -> None:
+    """Only what is a part of the row itself goes with it."""
+    taken_along = """SELECT conrelid::regclass::text AS child FROM pg_constraint
+        WHERE contype = 'f' AND confdeltype = 'c'
+          AND confrelid::regclass::text = ANY(%(peoples)s)"""
+    found = {row["child"] for row in await kit.rows(world, taken_along, peoples=list(PEOPLES))}
+    assert found == {"agent_group_members", "policy_violations"}
+    for table in PEOPLES:
+        assert await kit.value(world, "SELECT to_regclass(%(t)s)::text", t=table) == table

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from certctl.services import issue, renew, sweep
 from certctl.web.api.certificates import Certificate, CertificateChange
 from tests.kit import a_csr
-from tests.web.kit import ORDER, Site
+from tests.services.test_due import near_its_end
+from tests.web.kit import ORDER, ROWS, Site, filled, open_site
 
 
 async def test_an_order_without_a_key_holder_waits(site: Site) -> None:
@@ -77,6 +80,56 @@ async def test_a_revocation_counts_what_it_revoked_and_cannot_be_repeated(site: 
     assert (shown["status"], shown["revocation_reason"]) == ("Revoked", "keyCompromise")
     await site.refused(409, "POST", f"/certificates/{made['id']}/renew")
     await site.refused(409, "PUT", f"/certificates/{made['id']}", json={"name": "x"})
+
+
+async def test_no_way_leads_from_revoked_back_to_a_certificate(site: Site) -> None:
+    made, agent = await site.served()
+    where = f"/certificates/{made['id']}"
+    (job_id,) = (await site.post(f"{where}/renew", None, status=202))["job_ids"]
+    await site.post(f"/jobs/{job_id}/cancel", None, status=200)
+    await site.post(f"{where}/revoke", None, status=200)
+    await near_its_end(site.world)
+    csr = {"csr_pem": a_csr("a.example.test")}
+    for path, body in (
+        (f"{where}/renew", None),
+        (f"{where}/renew", {"force": True}),
+        (f"{where}/renew", csr),
+        (f"{where}/deploy", None),
+        (f"/jobs/{job_id}/retry", None),
+    ):
+        assert (await site.refused(409, "POST", path, json=body))["error"] == "conflict"
+    told = await site.post(
+        "/certificates/bulk-renew", {"certificate_ids": [made["id"]]}, status=200
+    )
+    assert told["total_enqueued"] == 0
+    assert await renew.find_due(site.world.platform) == 0
+    await sweep.sweep(site.world.platform)
+    assert (await site.work(agent))["jobs"] == []
+    assert (await site.get(where))["status"] == "Revoked"
+    assert {job["status"] for job in (await site.get("/jobs"))["data"]} <= {
+        "Completed",
+        "Cancelled",
+    }
+
+
+async def test_a_key_that_the_server_made_is_shown_on_no_route(site: Site) -> None:
+    terms = replace(site.world.platform.terms, server_makes_keys=True)
+    there = replace(site.world, platform=replace(site.world.platform, terms=terms))
+    opened = open_site(there)
+    async with opened.client, opened.pki:
+        made = await opened.order()
+        (job,) = (await opened.get("/jobs"))["data"]
+        for issued in (False, True):
+            if issued:
+                assert await issue.run(there.platform, job["id"])
+            for row in ROWS:
+                if row.method == "GET" and not row.path.startswith("/agents/{id}/"):
+                    where = filled(row.path, job["id"] if "/jobs/" in row.path else made["id"])
+                    answer = await opened.call("GET", where)
+                    assert "PRIVATE KEY" not in answer.text, where
+                    assert "sealed" not in answer.text, where
+        (version,) = (await opened.get(f"/certificates/{made['id']}/versions"))["data"]
+        assert version["csr_pem"].startswith("-----BEGIN CERTIFICATE REQUEST-----")
 
 
 async def test_a_reason_of_our_own_is_no_reason(site: Site) -> None:

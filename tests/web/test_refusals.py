@@ -28,6 +28,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
         ("POST", "/teams", {"name": "x", "nmae": "y"}, "nmae"),
         ("PUT", "/teams/t-default", {"name": None}, "name"),
         ("PUT", "/teams/t-default", {"id": "t-other"}, "id"),
+        ("PUT", "/certificates/mc-none", {"status": "Active"}, "status"),
+        ("PUT", "/certificates/mc-none", {"expires_at": None}, "expires_at"),
         ("POST", "/owners", {"name": "x", "email": "nobody"}, "email"),
         ("POST", "/owners", {"name": "x", "team_id": "t-none"}, "team_id"),
         ("PUT", "/owners/o-default", {"team_id": "t-none"}, "team_id"),

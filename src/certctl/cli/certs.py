@@ -12,6 +12,7 @@ from certctl.cli.importing import import_
 from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
 from certctl.cli.options import ApiCommand, api, group, say, show
 from certctl.cli.plain import changeable
+from certctl.cli.policies import violations_of
 from certctl.cli.waiting import TimeoutFlag, WaitFlag, until_done
 
 certs = group(
@@ -224,3 +225,4 @@ def archive(ctx: typer.Context, certificate: CertificateId) -> None:
 changeable(certs, "certificates")
 certs.command("import", cls=ApiCommand)(import_)
 certs.command("export", cls=ApiCommand)(export)
+certs.command("violations", cls=ApiCommand)(violations_of)

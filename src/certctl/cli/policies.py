@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,7 +11,11 @@ from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
 from certctl.cli.options import ApiCommand, api, show
 from certctl.cli.plain import ResourceId, addable
 
-VIOLATIONS: Final = ("certificate_id", "severity", "message", "created_at", "resolved_at")
+SHOWN: Final = ("severity", "message", "found_on", "created_at", "resolved_at")
+ResolvedFlag = Annotated[bool, typer.Option("--resolved", help="Those that are over.")]
+SeverityFlag = Annotated[
+    str | None, typer.Option("--severity", help="Only Warning, Error or Critical.")
+]
 rules = addable(
     "policies",
     """Policy rules: what the inventory has to keep to.
@@ -29,7 +33,8 @@ rules = addable(
 def violations(
     ctx: typer.Context,
     rule: ResourceId,
-    resolved: Annotated[bool, typer.Option("--resolved", help="Those that are over.")] = False,
+    resolved: ResolvedFlag = False,
+    severity: SeverityFlag = None,
     page: PageFlag = 1,
     per_page: PerPageFlag = 50,
     everything: AllFlag = False,
@@ -42,8 +47,37 @@ def violations(
             "policies",
             found,
             "violations",
-            query={"resolved": resolved},
+            query={"resolved": resolved, "severity": severity},
             page=(page, per_page),
             walk=everything,
         )
-    show(ctx, answer, VIOLATIONS)
+    show(ctx, answer, ("certificate_id", *SHOWN))
+
+
+def violations_of(
+    ctx: typer.Context,
+    certificate: ResourceId,
+    resolved: ResolvedFlag = False,
+    rule: Annotated[
+        str | None, typer.Option(metavar="ID", help="Only of this rule, by id or name.")
+    ] = None,
+    severity: SeverityFlag = None,
+    page: PageFlag = 1,
+    per_page: PerPageFlag = 50,
+    everything: AllFlag = False,
+) -> None:
+    """List the policy rules that a certificate breaks, newest first."""
+    query: dict[str, Any] = {"resolved": resolved, "severity": severity}
+    with api(ctx) as server:
+        found = find.id_of(server, "certificates", certificate)
+        query["rule_id"] = find.id_of(server, "policies", rule) if rule else None
+        answer = rows(
+            server,
+            "certificates",
+            found,
+            "violations",
+            query=query,
+            page=(page, per_page),
+            walk=everything,
+        )
+    show(ctx, answer, ("rule_id", *SHOWN))

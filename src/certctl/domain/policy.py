@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from certctl.domain.errors import Invalid
+from certctl.domain.names import dns_name, parse_name
 
 
 class RuleType(StrEnum):
@@ -24,6 +25,13 @@ class Severity(StrEnum):
     CRITICAL = "Critical"
 
 
+class FoundOn(StrEnum):
+    """What broke a rule: the certificate as it stands, or what was about to be issued."""
+
+    INVENTORY = "Inventory"
+    ISSUANCE = "Issuance"
+
+
 LISTS: Final = {
     RuleType.ALLOWED_ISSUERS: "allowed_issuer_ids",
     RuleType.ALLOWED_DOMAINS: "allowed_domains",
@@ -35,7 +43,8 @@ DAYS: Final = {
     RuleType.CERTIFICATE_LIFETIME: "max_days",
 }
 MOST: Final = 500  # entries of a list
-# What depends on the version, and so is mended by a renewal, keeps nobody from one.
+# What depends on the version, and so is mended by a renewal, keeps nobody from one. Of these the
+# lifetime alone is known before the version is, and may refuse it.
 OF_THE_VERSION: Final = (RuleType.RENEWAL_LEAD_TIME, RuleType.CERTIFICATE_LIFETIME)
 
 
@@ -43,7 +52,7 @@ def check_config(kind: RuleType, config: Mapping[str, Any]) -> None:
     """A rule has the one setting that its type needs.
 
     Raises:
-        Invalid: naming `config` and the setting.
+        Invalid: naming `config` and the setting, and an entry that is no name.
     """
     name = LISTS.get(kind) or DAYS[kind]
     for other in config.keys() - {name}:
@@ -57,6 +66,35 @@ def check_config(kind: RuleType, config: Mapping[str, Any]) -> None:
         words = f"a list of 1 to {MOST} texts"
     if not fits:
         raise Invalid(f"config.{name}: {words}", field=f"config.{name}")
+    if kind is RuleType.ALLOWED_DOMAINS:
+        for text in config[name]:
+            _check_domain(text, f"config.{name}")
+
+
+def check_blocking(kind: RuleType) -> None:
+    """Whether a rule of this type can refuse anything.
+
+    Raises:
+        Invalid: when a renewal is what mends a violation, so that nothing is there to refuse.
+    """
+    if kind is RuleType.RENEWAL_LEAD_TIME:
+        raise Invalid(
+            f"blocking: a {kind} rule has nothing to refuse, for a renewal is what mends it",
+            field="blocking",
+        )
+
+
+def _check_domain(text: str, field: str) -> None:
+    """A name as certificates have it (RFC 5280 §4.2.1.6), or `*.` and a DNS name, of one label at
+    least; written so that it can be compared with theirs, but for capitals."""
+    if text.startswith("*."):
+        if "*" in text[2:]:
+            raise Invalid(f"{field}: {text!r}: `*.` is the first label only", field=field)
+        canonical = f"*.{dns_name(text[2:], field=field)}"
+    else:
+        canonical = parse_name(text, field=field).value
+    if canonical not in {text, text.lower()}:
+        raise Invalid(f"{field}: write {canonical!r} instead of {text!r}", field=field)
 
 
 def _is_text(value: Any) -> bool:

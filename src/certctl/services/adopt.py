@@ -15,7 +15,7 @@ from certctl.domain.ids import new_id
 from certctl.pki.bundle import issued_by
 from certctl.pki.leaf import Leaf
 from certctl.pki.x509 import chain_pem
-from certctl.services import audit, issue, jobs
+from certctl.services import audit, issue, jobs, policy
 from certctl.store import authorities, certificates, importing, rows, versions
 from certctl.store.db import Row, Tx
 
@@ -57,12 +57,14 @@ class Issuers:
     authority_id: str | None
 
 
-async def adopt(tx: Tx, actor: Actor, wanted: Wanted) -> Adopted:
-    """Add the certificate, or a newer version of the one of that name.
+async def adopt(tx: Tx, actor: Actor, wanted: Wanted, *, block_from: str) -> Adopted:
+    """Add the certificate, or a newer version of the one of that name. Policy rules judge it; they
+    block by themselves, or from the severity `block_from` on.
 
     Raises:
         Conflict: when the name belongs to a certificate that this is no version of.
-        Invalid: when the profile does not allow its names and it is not merely watched.
+        Invalid: when it is not merely watched and the profile does not allow its names, or it
+            breaks a rule that blocks.
     """
     known = await importing.by_fingerprint(tx, wanted.leaf.facts.fingerprint_sha256)
     if known is not None:
@@ -71,8 +73,14 @@ async def adopt(tx: Tx, actor: Actor, wanted: Wanted) -> Adopted:
         return Adopted(known["id"], known["name"], "unchanged")
     present = await importing.lock_by_name(tx, wanted.name)
     if present is None:
-        return await _new(tx, actor, wanted)
-    return await _newer(tx, actor, wanted, present)
+        adopted = await _new(tx, actor, wanted)
+    else:
+        adopted = await _newer(tx, actor, wanted, present)
+    if adopted.outcome != "unchanged":
+        await policy.on_import(
+            tx, adopted.certificate_id, block_from=block_from, watched=wanted.watched
+        )
+    return adopted
 
 
 async def _new(tx: Tx, actor: Actor, wanted: Wanted) -> Adopted:

@@ -227,7 +227,7 @@ async def service_certificate(
     async with on.db.read() as session:
         row = await authorities.service_certificate(session, purpose, authority_id)
     if row is None or row["not_after"] - on.clock() <= grace or _other_names(on, row):
-        row = await _issue_service_certificate(on, authority_id, purpose)
+        row = await _issue_service_certificate(on, authority_id, purpose, replaces=row)
     async with on.db.read() as session:
         ca = await open_authority(on, session, await authorities.get(session, authority_id))
     place = Place("service_certificates", "sealed_key", row["id"])
@@ -248,7 +248,9 @@ def _other_names(on: Platform, row: Row) -> bool:
     return row["purpose"] == "server" and set(x509.facts(bytes(row["cert_der"])).names) != wanted
 
 
-async def _issue_service_certificate(on: Platform, authority_id: str, purpose: Purpose) -> Row:
+async def _issue_service_certificate(
+    on: Platform, authority_id: str, purpose: Purpose, *, replaces: Row | None
+) -> Row:
     key = keys.generate(keys.KeyAlgorithm.ECDSA_P256)
     async with on.db.read() as session:
         authority = await open_authority(on, session, await authorities.get(session, authority_id))
@@ -265,7 +267,7 @@ async def _issue_service_certificate(on: Platform, authority_id: str, purpose: P
     issued = await ca.complete(draft)
     place = Place("service_certificates", "sealed_key", row_id)
     return await _store_service_certificate(
-        on, authority_id, issued=issued, draft=draft, purpose=purpose,
+        on, authority_id, issued=issued, draft=draft, purpose=purpose, replaces=replaces,
         row_id=row_id, sealed_key=on.data_key.seal(keys.to_der(key), place),
     )  # fmt: skip
 
@@ -299,9 +301,11 @@ async def _store_service_certificate(
     issued: Issued,
     draft: Draft,
     purpose: Purpose,
+    replaces: Row | None,
     row_id: str,
     sealed_key: bytes,
 ) -> Row:
+    """Keep it, unless another replica was first: then that one's serves both."""
     facts = x509.facts(issued.cert_der)
     row: Row = {
         "id": row_id,
@@ -314,6 +318,13 @@ async def _store_service_certificate(
         "not_after": facts.not_after,
     }
     async with on.db.transaction() as tx:
+        newest = await authorities.lock_service_certificate(tx, purpose, authority_id)
+        if newest is not None and (replaces is None or newest["id"] != replaces["id"]):
+            note = f"{newest['id']} was there first"
+            await authorities.settle_intent(
+                tx, authority_id, draft.serial, state="closed", note=note
+            )
+            return newest
         await authorities.settle_intent(tx, authority_id, draft.serial, state="issued")
         await authorities.insert_service_certificate(tx, row)
         await audit.record(

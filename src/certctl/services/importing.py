@@ -173,7 +173,7 @@ async def _adopted(on: Platform, actor: Actor, wanted: Wanted, *, dry_run: bool)
 async def _attempt(on: Platform, actor: Actor, wanted: Wanted, *, dry_run: bool) -> Adopted:
     try:
         async with on.db.transaction() as tx:
-            adopted = await adopt(tx, actor, wanted)
+            adopted = await adopt(tx, actor, wanted, block_from=on.terms.policy_block_severity)
             if dry_run:
                 raise _Undone(adopted)
             return adopted

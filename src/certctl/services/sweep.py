@@ -8,19 +8,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import CertctlError
 from certctl.services import approve, audit, bulk, deploy, jobs, notify
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, queue, versions
+from certctl.store import authorities, certificates, policies, queue, versions
 from certctl.store import bulk as bulk_rows
 from certctl.store import jobs as job_rows
 from certctl.store.db import Row, Tx
 
 log = logging.getLogger("certctl.jobs")
 ACTOR: Final = system("sweep")
+One = TypeVar("One")
 
 
 async def sweep(on: Platform) -> int:
@@ -69,9 +70,10 @@ async def _misplaced(on: Platform) -> int:
     return await _each(found, lambda job_id: _hand_on(on, job_id))
 
 
-async def _each(ids: Iterable[str], reap: Callable[[str], Awaitable[int]]) -> int:
+async def _each(found: Iterable[One], reap: Callable[[One], Awaitable[int]]) -> int:
+    """One that cannot be taken up keeps nobody behind it waiting."""
     touched = 0
-    for one in ids:
+    for one in found:
         try:
             touched += await reap(one)
         except CertctlError as error:
@@ -149,14 +151,16 @@ async def _hand_on(on: Platform, job_id: str) -> int:
 async def _redeploy(on: Platform) -> int:
     async with on.db.read() as session:
         found = await certificates.deployments_to_retry(session)
-    for row in found:
-        async with on.db.transaction() as tx:
-            await certificates.lock(tx, row["certificate_id"], within=EVERYTHING)
-            await certificates.retry_deployment(
-                tx, row["certificate_id"], row["target_id"], at=None
-            )
-            await deploy.again(tx, ACTOR, row["certificate_id"], only_target=row["target_id"])
-    return len(found)
+    places = [(row["certificate_id"], row["target_id"]) for row in found]
+    return await _each(places, lambda place: _deploy_again(on, *place))
+
+
+async def _deploy_again(on: Platform, certificate_id: str, target_id: str) -> int:
+    async with on.db.transaction() as tx:
+        await certificates.lock(tx, certificate_id, within=EVERYTHING)
+        await certificates.retry_deployment(tx, certificate_id, target_id, at=None)
+        await deploy.again(tx, ACTOR, certificate_id, only_target=target_id)
+    return 1
 
 
 # What may be left behind, each looked for by itself.
@@ -173,9 +177,11 @@ ARMS: Final = (
 
 
 async def prune(on: Platform) -> int:
-    """Forget jobs that ended long ago, and close intents that nobody will come back to."""
+    """Forget jobs that ended long ago and violations that were resolved long ago, and close intents
+    that nobody will come back to."""
     async with on.db.transaction() as tx:
         await authorities.close_stale_intents(tx, tx.now - 4 * on.terms.job_lease)
         await notify.prune(tx, tx.now - on.terms.notification_retention)
+        await policies.prune(tx, tx.now - on.terms.notification_retention)
         await bulk_rows.prune(tx, tx.now - on.terms.job_retention)
         return await job_rows.prune(tx, tx.now - on.terms.job_retention)

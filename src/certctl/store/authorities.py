@@ -181,6 +181,12 @@ async def service_certificate(session: Session, purpose: str, authority_id: str)
     )
 
 
+async def lock_service_certificate(tx: Tx, purpose: str, authority_id: str) -> Row | None:
+    """As `service_certificate`, and nobody adds another until the transaction ends."""
+    await tx.run("SELECT FROM authorities WHERE id = %(id)s FOR NO KEY UPDATE", id=authority_id)
+    return await service_certificate(tx, purpose, authority_id)
+
+
 async def insert_service_certificate(tx: Tx, values: Mapping[str, Any]) -> None:
     await tx.run(
         """INSERT INTO service_certificates (id, authority_id, purpose, serial_number, cert_der,
