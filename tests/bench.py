@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +34,7 @@ from certctl.services import authority, certificates, issue
 from certctl.services.platform import Platform
 from certctl.store import certificates as rows
 from certctl.store.embedded import recorded_conninfo
+from tests import bench_wrk
 from tests.bench_million import million
 from tests.flows.system import System, until
 from tests.tools import need
@@ -42,7 +42,6 @@ from tests.tools import need
 ISSUED = 400
 INVENTORY = 100_000
 PAGES = 300
-WRK = ("-t1", "-c8", "-d5s")
 ADMIN = actor_with_roles("bench", ("r-admin",))
 
 
@@ -128,24 +127,16 @@ async def inventory_page(on: Platform, system: System) -> None:
             on, ADMIN, _walk(random.choice(places)), filters={}, sort=None, fields=None
         )  # fmt: skip
 
-    trust = httpx.create_ssl_context(verify=str(system.data / "ca.pem"))
-    key = (system.data / "admin.key").read_text().strip()
-    async with httpx.AsyncClient(verify=trust, headers={"Authorization": f"Bearer {key}"}) as web:
-
-        async def https() -> None:
-            request = _walk(random.choice(places))
-            answer = await web.get(
-                f"https://127.0.0.1:{system.https}/api/v1/certificates",
-                params={"per_page": 50, "cursor": request.cursor},
-            )
-            assert len(answer.json()["data"]) > 0
-
-        # Interleaved, so that each meets the same machine.
-        times: dict[str, list[float]] = {"bare": [], "service": [], "https": []}
-        for _ in range(PAGES):
-            for name, call in (("bare", bare), ("service", service), ("https", https)):
-                times[name].append(await timed(call))
+    # Interleaved, so that each meets the same machine.
+    times: dict[str, list[float]] = {"bare": [], "service": []}
+    for _ in range(PAGES):
+        for name, call in (("bare", bare), ("service", service)):
+            times[name].append(await timed(call))
     median = {name: statistics.median(values) * 1000 for name, values in times.items()}
+    walks = [f"/api/v1/certificates?per_page=50&cursor={_walk(each).cursor}" for each in places]
+    median["https"] = await asyncio.to_thread(
+        bench_wrk.median, f"https://127.0.0.1:{system.https}", walks, key=key_of(system)
+    )
     beside = f"one bare query {median['bare']:.2f} ms"
     for name in ("service", "https"):
         figure = f"{median[name]:.2f} ms"
@@ -186,7 +177,7 @@ async def fill(on: Platform) -> None:
 
 async def ocsp_answers(on: Platform, system: System, ids: list[str]) -> None:
     """OCSP answers a second, beside cfssl's ocspserve on the same certificates."""
-    wrk, cfssl = need("wrk"), need("cfssl")
+    cfssl = need("cfssl")
     async with on.db.read() as session:
         versions = await session.all(
             """SELECT pem_chain, authority_id FROM certificate_versions
@@ -206,12 +197,10 @@ async def ocsp_answers(on: Platform, system: System, ids: list[str]) -> None:
     ]
     authority_id = versions[0]["authority_id"]
     with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "post.lua"
-        script.write_text(_lua(requests))
-        ours = _wrk(
-            wrk, script, f"http://127.0.0.1:{system.http}/.well-known/pki/ocsp/{authority_id}"
-        )
-        theirs = _cfssl(cfssl, wrk, Path(folder), script=script, pairs=pairs)
+        script = _lua(requests)
+        place = f"http://127.0.0.1:{system.http}/.well-known/pki/ocsp/{authority_id}"
+        ours = await asyncio.to_thread(bench_wrk.rate, script, place)
+        theirs = _cfssl(cfssl, Path(folder), script=script, pairs=pairs)
     report(
         "OCSP answers, status read for each request", f"{ours:,.0f}/s",
         f"cfssl ocspserve, pre-signed {theirs:,.0f}/s", ours / theirs,
@@ -233,17 +222,7 @@ response = function(status) if status ~= 200 then wrk.thread:stop() end end
 """
 
 
-def _wrk(wrk: str, script: Path, url: str) -> float:
-    done = subprocess.run(
-        [wrk, *WRK, "-s", str(script), url], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "Non-2xx" not in done.stdout, done.stdout
-    return float(done.stdout.split("Requests/sec:")[1].split()[0])
-
-
-def _cfssl(
-    cfssl: str, wrk: str, folder: Path, *, script: Path, pairs: list[list[x509.Certificate]]
-) -> float:
+def _cfssl(cfssl: str, folder: Path, *, script: str, pairs: list[list[x509.Certificate]]) -> float:
     """cfssl serves what it is given signed: the same certificates, by a responder of the bench."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
@@ -270,7 +249,7 @@ def _cfssl(
     )
     try:
         time.sleep(1)
-        return _wrk(wrk, script, f"http://127.0.0.1:{port}/")
+        return bench_wrk.rate(script, f"http://127.0.0.1:{port}/")
     finally:
         process.terminate()
         process.wait(10)
@@ -300,14 +279,16 @@ async def at_a_million(on: Platform, system: System) -> None:
     async with on.db.transaction() as tx:
         await tx.run("SET LOCAL statement_timeout = 0")
         await tx.run("TRUNCATE managed_certificates CASCADE")
-    trust = httpx.create_ssl_context(verify=str(system.data / "ca.pem"))
-    key = (system.data / "admin.key").read_text().strip()
-    async with httpx.AsyncClient(
-        base_url=f"https://127.0.0.1:{system.https}",
-        verify=trust,
-        headers={"Authorization": f"Bearer {key}"},
-    ) as web:
-        await million(on, web, report)
+    base, key = f"https://127.0.0.1:{system.https}", key_of(system)
+
+    async def https(path: str) -> float:
+        return await asyncio.to_thread(bench_wrk.median, base, [path], key=key)
+
+    await million(on, https, report)
+
+
+def key_of(system: System) -> str:
+    return (system.data / "admin.key").read_text().strip()
 
 
 def main() -> None:
