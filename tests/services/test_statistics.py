@@ -61,7 +61,7 @@ class Explained(Session):
     [
         (lambda s: statistics.by_status(s), "managed_certificates_status_idx"),
         (lambda s: statistics.summary(s), "managed_certificates_status_idx"),
-        (lambda s: statistics.expirations(s, 30), "managed_certificates_expires_idx"),
+        (lambda s: statistics.expirations(s, 30), "managed_certificates_timeline_idx"),
         (lambda s: statistics.job_trends(s, 30), "jobs_completed_idx"),
         (lambda s: statistics.issuances(s, 30), "certificate_versions_created_idx"),
     ],

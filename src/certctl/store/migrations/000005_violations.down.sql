@@ -1,2 +1,0 @@
-DROP INDEX IF EXISTS policy_violations_resolved_idx, policy_violations_certificate_idx;
-ALTER TABLE policy_violations DROP COLUMN IF EXISTS lifetime;
