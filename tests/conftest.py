@@ -44,6 +44,7 @@ def terms(**changes: object) -> Terms:
         job_awaiting_csr_timeout=timedelta(hours=24),
         job_awaiting_approval_timeout=timedelta(hours=168),
         job_agent_offline_ttl=timedelta(minutes=5),
+        agent_credential_renew_after=timedelta(days=30),
         job_retention=timedelta(days=90),
         notification_retention=timedelta(days=90),
         ari_timeout=timedelta(seconds=15),
@@ -96,6 +97,8 @@ async def open_world(
         data_key=data_key,
         signer=SealedSigners(data_key),
         notifiers={},
+        environment_keys=(),
+        bootstrap_token_hash=None,
         terms=terms(**changes),
     )
     tasks.register(queue_app, platform, renewal_interval=timedelta(hours=1))

@@ -22,7 +22,7 @@ from certctl.connectors.target import Bundle, Deployed
 from certctl.domain.access import Actor, ActorType, actor_with_roles
 from certctl.pki.keys import PublicKey, Signer
 from certctl.pki.sealing import Place
-from certctl.services import certificates, deploy, fleet, issue, plain, renew
+from certctl.services import certificates, deploy, enrolment, fleet, issue, keys, plain, renew
 from certctl.services.access import with_request
 from certctl.services.platform import Platform
 from certctl.store.db import Row
@@ -84,14 +84,20 @@ def an_order(**changes: Any) -> dict[str, Any]:
 
 async def an_agent(world: World, name: str = "web1") -> Actor:
     """An agent that has enrolled; the actor that its credential makes it."""
-    token = await fleet.make_token(world.platform, ADMIN)
-    enrolled = await fleet.enrol(
+    token = await enrolment.make_token(world.platform, ADMIN)
+    enrolled = await enrolment.enrol(
         world.platform,
         wire.Enrolment(token=token["token"], name=name),
         address="192.0.2.8",
         request_id="enrolment",
     )
     return agent_actor(enrolled.agent_id)
+
+
+async def an_api_key(world: World, name: str, *roles: str) -> str:
+    """The secret of a new API key with these roles."""
+    made = await keys.create(world.platform, ADMIN, name, role_ids=roles, expires_at=None)
+    return str(made["key_value"])
 
 
 def agent_actor(agent_id: str) -> Actor:

@@ -11,7 +11,8 @@ from pydantic.fields import FieldInfo
 
 from certctl import settings
 from certctl.connectors import catalog
-from certctl.web import app
+from certctl.domain.access import ANY_ACTOR, ROLES
+from certctl.web import app, gate
 
 FOLDER: Final = Path(__file__).parent.parent / "docs" / "reference"
 GENERATED: Final = "Written by `make docs` from the code; change it there.\n"
@@ -42,6 +43,23 @@ def routes_page() -> str:
     )
 
 
+def roles_page() -> str:
+    """Which built-in role opens which route."""
+    head = " | ".join(role.removeprefix("r-") for role in ROLES)
+    rows = [f"| Method | Path | {head} |", "|---" * (2 + len(ROLES)) + "|"]
+    every = (row for resource in app.RESOURCES for row in resource.routes)
+    for row in sorted(every, key=lambda row: (row.path, row.method)):
+        opens = (row.needs is ANY_ACTOR or row.needs in held for held in ROLES.values())
+        marks = " | ".join("x" if each else " " for each in opens)
+        rows.append(f"| {row.method} | `{gate.PREFIX}{row.path}` | {marks} |")
+    return _page(
+        "Roles",
+        "The routes that each built-in role opens. An agent's own routes open for that agent "
+        "alone; what a role for one issuer or profile shows is in `docs/guide/access.md`.",
+        "\n".join(rows) + "\n",
+    )
+
+
 def connectors_page() -> str:
     """Each kind of issuer and target with its configuration."""
     parts = [
@@ -62,6 +80,7 @@ def connectors_page() -> str:
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "settings.md": settings_page,
     "routes.md": routes_page,
+    "roles.md": roles_page,
     "connectors.md": connectors_page,
 }
 

@@ -109,8 +109,8 @@ def test_every_operation_says_what_it_does_and_needs() -> None:
             assert operation["x-permission"], f"{method} {path}"
 
 
-def test_only_the_check_of_oneself_is_open_to_any_actor() -> None:
+def test_what_is_open_to_any_actor_tells_of_oneself_alone() -> None:
     open_to_all = [
         row.path for each in app.RESOURCES for row in each.routes if row.needs is ANY_ACTOR
     ]
-    assert open_to_all == ["/auth/check"]
+    assert open_to_all == ["/auth/check", "/auth/me", "/auth/permissions"]

@@ -27,6 +27,9 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "database_max_conns": ("4", 4, ("3", "501", "many")),
     "config_encryption_key": ("k" * 32, "k" * 32, ("k" * 31, "change-me-32-char-encryption-key")),
     "api_keys_named": ("", (), ("name", "name:", ":key", "n:0123456789abcdef:root", "n:short")),
+    "auth_type": ("none", "none", ("jwt", "oidc", "None")),
+    "auth_secret": ("", (), ("short", "change-me-in-production", "k" * 16 + "," + "k" * 16)),
+    "bootstrap_token": ("t" * 32, "t" * 32, ("t" * 31,)),
     "keygen_mode": ("agent", "agent", ("server", "AGENT")),
     "demo_mode_ack": ("true", True, ("maybe",)),
     "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),
@@ -55,6 +58,7 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     ),
     "block_rfc1918_outbound": ("true", True, ("private",)),
     "digest_enabled": ("yes", True, ("daily",)),
+    "agent_credential_renew_after": ("7d", timedelta(days=7), ("59s", "7")),
     "job_lease": ("1m30s", timedelta(seconds=90), ("100ms", "30")),
     "job_retention": ("7d", timedelta(days=7), ("1h", "7w")),
     "crl_validity": ("12h", timedelta(hours=12), ("59m", "11d")),
@@ -205,3 +209,22 @@ def test_keys_made_by_the_server_must_be_acknowledged() -> None:
     with pytest.raises(Unsafe, match="CERTCTL_DEMO_MODE_ACK"):
         load(server)
     assert load({**server, "CERTCTL_DEMO_MODE_ACK": "true"}).keygen_mode == "server"
+
+
+def test_nobody_is_an_administrator_beyond_this_machine_without_an_acknowledgement() -> None:
+    open_to_all = {"CERTCTL_AUTH_TYPE": "none"}
+    assert load(open_to_all).auth_type == "none"
+    reachable = {**open_to_all, "CERTCTL_SERVER_HOST": "10.0.0.1"}
+    with pytest.raises(Unsafe, match="CERTCTL_DEMO_MODE_ACK"):
+        load(reachable)
+    assert load({**reachable, "CERTCTL_DEMO_MODE_ACK": "true"}).auth_type == "none"
+
+
+def test_what_took_the_place_of_jwt_is_told() -> None:
+    with pytest.raises(Unsafe, match="CERTCTL_AUTH_TYPE: jwt is gone: use API keys"):
+        load({"CERTCTL_AUTH_TYPE": "jwt"})
+
+
+def test_keys_without_names_are_read_one_by_one() -> None:
+    keys = load({"CERTCTL_AUTH_SECRET": f"{'a' * 16}, {'b' * 16}"}).auth_secret
+    assert [key.get_secret_value() for key in keys] == ["a" * 16, "b" * 16]

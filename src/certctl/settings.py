@@ -109,6 +109,20 @@ def networks(value: Any) -> Any:
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(networks)]
 
 
+def plain_keys(value: Any) -> Any:
+    """Comma-separated keys of 16 characters or more."""
+    if not isinstance(value, str):
+        return value
+    keys = list(filter(None, (part.strip() for part in value.split(","))))
+    if PLACEHOLDERS & set(keys):
+        raise ValueError("is the placeholder of an example; make one of your own")
+    if any(len(key) < 16 for key in keys):
+        raise ValueError("a key is shorter than 16 characters")
+    if len(set(keys)) < len(keys):
+        raise ValueError("two entries have the same key")
+    return tuple(map(SecretStr, keys))
+
+
 class Settings(BaseModel):
     """What the control plane is told at the start; immutable afterwards."""
 
@@ -148,13 +162,28 @@ class Settings(BaseModel):
     api_keys_named: Annotated[tuple[NamedKey, ...], BeforeValidator(named_keys)] = Field(
         (), description="API keys as name:key[:admin], comma-separated"
     )
+    auth_type: Literal["api-key", "none"] = Field(
+        "api-key",
+        description="How callers prove who they are: api-key, or none, which makes everybody on "
+        "this machine an administrator (beyond loopback it needs CERTCTL_DEMO_MODE_ACK)",
+    )
+    auth_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(plain_keys)] = Field(
+        (), description="API keys without names, comma-separated; they may read"
+    )
+    bootstrap_token: SecretStr = Field(
+        SecretStr(""),
+        description="One-time token that makes the first administrator, 32 bytes or more; without "
+        "it the first start makes one",
+    )
     keygen_mode: Literal["agent", "server"] = Field(
         "agent",
         description="Who makes the keys of certificates without a target: their operators "
         "(agent), or the server (needs CERTCTL_DEMO_MODE_ACK); agents make their own always",
     )
     demo_mode_ack: Flag = Field(
-        False, description="Acknowledges that the server makes and keeps private keys"
+        False,
+        description="Acknowledges CERTCTL_KEYGEN_MODE=server, and CERTCTL_AUTH_TYPE=none beyond "
+        "loopback",
     )
     max_body_size: int = Field(
         1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body in bytes"
@@ -198,6 +227,11 @@ class Settings(BaseModel):
         timedelta(minutes=5),
         gt=timedelta(0),
         description="Silence of an agent after which its running jobs go back to the queue",
+    )
+    agent_credential_renew_after: Duration = Field(
+        timedelta(days=30),
+        ge=timedelta(minutes=1),
+        description="Age at which an agent exchanges its credential for another",
     )
     job_lease: Duration = Field(
         timedelta(minutes=5),
@@ -259,7 +293,14 @@ class Settings(BaseModel):
         timedelta(seconds=20), description="Longest wait for requests and jobs at the stop"
     )
 
-    @field_validator("config_encryption_key")
+    @field_validator("auth_type", mode="before")
+    @classmethod
+    def _no_jwt(cls, value: Any) -> Any:
+        if value == "jwt":
+            raise ValueError("jwt is gone: use API keys, api-key")
+        return value
+
+    @field_validator("config_encryption_key", "bootstrap_token")
     @classmethod
     def _strong(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
@@ -292,6 +333,11 @@ class Settings(BaseModel):
         if (self.server_tls_cert_path is None) != (self.server_tls_key_path is None):
             raise ValueError(
                 "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
+            )
+        if self.auth_type == "none" and not (is_loopback(self.server_host) or self.demo_mode_ack):
+            raise ValueError(
+                "CERTCTL_AUTH_TYPE=none makes everybody an administrator, and CERTCTL_SERVER_HOST "
+                "is not a loopback address: acknowledge it with CERTCTL_DEMO_MODE_ACK=true"
             )
         if self.keygen_mode == "server" and not self.demo_mode_ack:
             raise ValueError(

@@ -36,6 +36,12 @@ class Enrolled(Message):
     ca_pem: str
 
 
+class Credential(Message):
+    """POST /api/v1/agents/{id}/credential: the agent's next one, shown once."""
+
+    credential: str
+
+
 class Heartbeat(Message):
     version: str = Field(default="", max_length=64)
     hostname: str = Field(default="", max_length=255)
@@ -104,3 +110,9 @@ class CertificatePickup(Message):
 
 class Status(Message):
     status: str
+
+
+class HeartbeatRecorded(Status):
+    """The credential is old: the agent asks for the next one."""
+
+    renew_credential: bool = False

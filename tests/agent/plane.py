@@ -48,6 +48,8 @@ class Plane:
         self.certificates: dict[str, str] = {}
         self.deploy_to: dict[str, Any] | None = None
         self.pollers = 0
+        self.credentials = [CREDENTIAL]
+        self.finds_it_old = False
         self._changed = threading.Condition()
         self._server: ThreadingHTTPServer | None = None
         self._write_pair()
@@ -106,12 +108,21 @@ class Plane:
                 return 401, {"message": "this token is not valid"}
             enrolled = {"agent_id": AGENT, "credential": CREDENTIAL, "ca_pem": self.ca.pem}
             return 200, enrolled
-        if seen.bearer != f"Bearer {CREDENTIAL}":
+        held = [f"Bearer {each}" for each in self.credentials]
+        if seen.bearer not in held:
             return 401, {"message": "sign in first"}
+        # What was before a credential ends when that is first used.
+        self.credentials = self.credentials[held.index(seen.bearer) :]
         what = seen.path.removeprefix(f"/api/v1/agents/{AGENT}/").split("?")[0]
         if what == "work":
             jobs = self._wait_for_work()
             return 200, {"jobs": jobs, "count": len(jobs)}
+        if what == "heartbeat":
+            return 200, {"status": "heartbeat_recorded", "renew_credential": self.finds_it_old}
+        if what == "credential":
+            self.finds_it_old = False
+            self.credentials.append(f"{CREDENTIAL}-{len(self.calls('/credential'))}")
+            return 201, {"credential": self.credentials[-1]}
         if what == "csr":
             self._signed(seen.body)
             return 202, {"status": "csr_accepted"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certctl.connectors.served import served_fingerprint
 from tests.agent.conftest import QUICK, eventually
-from tests.agent.plane import AGENT, csr_job, deployment
+from tests.agent.plane import AGENT, CREDENTIAL, csr_job, deployment
 from tests.connectors.kit import a_bundle, fingerprint, spki
 
 
@@ -338,3 +339,25 @@ async def test_the_heartbeat_tells_of_the_host(host, plane, start):
     beat = plane.calls("/heartbeat")[0]
     assert beat.path == f"/api/v1/agents/{AGENT}/heartbeat"
     assert set(beat.body) == {"version", "hostname", "os", "architecture", "ip_address"}
+
+
+async def test_an_old_credential_is_exchanged_and_the_new_one_kept_before_it_is_used(
+    host, plane, start
+):
+    start()
+    await eventually(lambda: plane.calls("/heartbeat"))
+    plane.finds_it_old = True
+    await eventually(lambda: plane.credentials == [f"{CREDENTIAL}-1"])
+    stored = json.loads((host.settings().state_folder / "agent.json").read_text())
+    assert stored["credential"] == f"{CREDENTIAL}-1"
+    assert len(plane.calls("/credential")) == 1
+
+
+async def test_a_new_credential_that_never_arrived_locks_nobody_out(host, plane, start):
+    plane.refusals["credential"] = [0]
+    start()
+    await eventually(lambda: plane.calls("/heartbeat"))
+    plane.finds_it_old = True
+    plane.offer(**csr_job("job-1"))
+    await eventually(lambda: "mc-1" in plane.certificates)
+    assert plane.credentials[0] == CREDENTIAL

@@ -14,7 +14,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from certctl.web import app
 from tests.connectors.kit import Authority, key_pem
+from tests.web.kit import row_for
 
 KEY = "key-of-the-test-0123456789"
 
@@ -35,6 +37,12 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def is_a_route(method: str, path: str) -> bool:
+    """Whether a real server has it."""
+    public = any((method, path) in face.routes for face in app.FACES)
+    return public or row_for(method, path) is not None
+
+
 def problem(status: int, word: str, message: str, **more: Any) -> Answer:
     return Answer(status, {"error": word, "message": message, "request_id": "r-1", **more})
 
@@ -44,6 +52,7 @@ class Scripted:
 
     def __init__(self, folder: Path) -> None:
         self.seen: list[Seen] = []
+        self.strange: list[str] = []
         self._answers: defaultdict[tuple[str, str], list[Answer]] = defaultdict(list)
         self.ca = Authority()
         self.ca_file = folder / "ca.pem"
@@ -69,6 +78,7 @@ class Scripted:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+        assert not self.strange, f"no server has these routes: {self.strange}"
 
     def says(self, method: str, path: str, *answers: Answer | dict[str, Any]) -> None:
         full = path if path.startswith("/") else f"/api/v1/{path}"
@@ -78,6 +88,8 @@ class Scripted:
 
     def answer(self, seen: Seen) -> Answer:
         self.seen.append(seen)
+        if not is_a_route(seen.method, seen.path):
+            self.strange.append(f"{seen.method} {seen.path}")
         waiting = self._answers.get((seen.method, seen.path))
         if not waiting:
             return problem(404, "not_found", f"{seen.path} does not exist")

@@ -81,6 +81,7 @@ def test_without_a_key_none_is_sent_and_the_refusal_says_how_to_give_one(server)
 def test_a_segment_cannot_leave_its_place_in_the_path(server, api):
     server.says("GET", "jobs/../teams/x", {"fine": True})
     assert api.get("jobs", "../teams/x") == {"fine": True}
+    assert server.strange.pop() == "GET /api/v1/jobs/../teams/x"
 
 
 def test_a_walk_follows_the_cursor_to_its_end(server, api):

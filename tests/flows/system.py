@@ -170,7 +170,8 @@ class System:
 
     def start_agent(self, *entry: str, **more: str) -> None:
         environment = self.agent_environment | more
-        if not (self.folder / "agent" / "agent.json").exists():
+        known = (self.folder / "agent" / "agent.json").exists()
+        if not known and "CERTCTL_AGENT_ENROLMENT_TOKEN" not in environment:
             token = self.call("POST", "/agents/enrolment-tokens", {"ttl_seconds": 600})["token"]
             environment["CERTCTL_AGENT_ENROLMENT_TOKEN"] = token
         self.agent = self._start(entry or ("certctl", "agent"), "agent", environment)
@@ -207,16 +208,17 @@ class System:
         return answer.json() if answer.content else {}
 
     def ask(
-        self, method: str, path: str, body: Json | None = None, *, key: str = ""
+        self, method: str, path: str, body: Json | None = None, *, key: str | None = ""
     ) -> httpx.Response:
-        secret = key or (self.data / "admin.key").read_text().strip()
+        """With the first administrator's key, with `key`, or with None for no key at all."""
+        secret = (self.data / "admin.key").read_text().strip() if key == "" else key
         trust = ssl.create_default_context(cafile=self.data / "ca.pem")
         with httpx.Client(verify=trust, timeout=30) as client:
             return client.request(
                 method,
                 f"https://127.0.0.1:{self.https}/api/v1{path}",
                 json=body,
-                headers={"Authorization": f"Bearer {secret}"},
+                headers={} if secret is None else {"Authorization": f"Bearer {secret}"},
             )
 
     def order(self, name: str = "demo", **more: Any) -> str:

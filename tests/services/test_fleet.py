@@ -12,20 +12,20 @@ from certctl import wire
 from certctl.domain.access import Actor
 from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound, Unauthenticated
 from certctl.pki import x509
-from certctl.services import fleet, plain
+from certctl.services import enrolment, fleet, plain
 from certctl.services.access import Authenticator
 from tests import kit
 from tests.conftest import World
 
 
 async def enrol(world: World, token: str, name: str = "web1") -> wire.Enrolled:
-    return await fleet.enrol(
+    return await enrolment.enrol(
         world.platform, wire.Enrolment(token=token, name=name), address=None, request_id="r"
     )
 
 
 async def a_token(world: World, **how: Any) -> str:
-    return str((await fleet.make_token(world.platform, kit.ADMIN, **how))["token"])
+    return str((await enrolment.make_token(world.platform, kit.ADMIN, **how))["token"])
 
 
 async def test_an_enrolled_agent_gets_a_credential_and_the_ca_that_its_token_named(
@@ -35,7 +35,7 @@ async def test_an_enrolled_agent_gets_a_credential_and_the_ca_that_its_token_nam
     enrolled = await enrol(world, token)
     (anchor,) = x509.ders_of_pem(enrolled.ca_pem)
     assert token.endswith(f".{x509.facts(anchor).fingerprint_sha256}")
-    actor = await Authenticator(world.platform, ())(enrolled.credential)
+    actor = await Authenticator(world.platform)(enrolled.credential)
     assert actor is not None
     assert actor.agent_id == enrolled.agent_id
 
@@ -103,7 +103,7 @@ async def test_no_secret_of_an_agent_is_kept_as_text(world: World) -> None:
 
 async def test_a_viewer_makes_no_token(world: World) -> None:
     with pytest.raises(NotAllowed):
-        await fleet.make_token(world.platform, kit.VIEWER)
+        await enrolment.make_token(world.platform, kit.VIEWER)
 
 
 async def test_an_enrolment_is_audited_as_the_agent_with_its_address(world: World) -> None:

@@ -5,25 +5,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import httpx
 from pydantic import TypeAdapter
 
-from certctl.domain.access import ROLES, Actor
-from certctl.services import access, issue
-from certctl.services.access import Authenticator, EnvironmentKey, secret_hash
-from certctl.store.access import insert_api_key
+from certctl.domain.access import Actor
+from certctl.services import issue
+from certctl.services.access import Authenticator, secret_hash
+from certctl.services.platform import EnvironmentKey
 from certctl.store.db import Row
 from certctl.web import app, gate
 from certctl.web.app import Budgets, management_door, pki_door
 from certctl.web.problems import Problem
 from tests.conftest import World
-from tests.kit import a_csr
+from tests.kit import a_csr, an_api_key
 
 Json = dict[str, Any]
 ADMIN: Final = "the key of the administrator"
+BOSS: Final = EnvironmentKey("admin", secret_hash(ADMIN), admin=True)
 UNLIMITED: Final = Budgets(None, None, None, max_body=1_048_576)
 ROWS: Final = tuple(row for resource in app.RESOURCES for row in resource.routes)
 ADDRESS: Final = "192.0.2.9"
@@ -84,12 +85,7 @@ class Site:
 
     async def key(self, role: str) -> str:
         """A key of the database with this role."""
-        secret = access.make_secret(access.API_KEY)
-        async with self.world.platform.db.transaction() as tx:
-            await insert_api_key(
-                tx, f"ak-{role}", name=role, key_hash=secret.hash, roles=[role], created_by="test"
-            )
-        return secret.text
+        return await an_api_key(self.world, role, role)
 
     async def enrol(self, name: str = "web1") -> Json:
         """An agent through the front door: `agent_id` and `credential`."""
@@ -150,7 +146,7 @@ ORDER: Final[Json] = {
 
 def json_of(answer: httpx.Response, status: int) -> Json:
     assert answer.status_code == status, answer.text
-    body: Json = answer.json()
+    body: Json = answer.json() if status != 204 else {}
     return body
 
 
@@ -184,7 +180,8 @@ def assert_no_more(given: Any, declared: Any) -> None:
 
 TABLES: Final = (
     "managed_certificates", "teams", "owners", "renewal_policies", "certificate_profiles",
-    "issuers", "deployment_targets", "agents", "jobs", "audit_events",
+    "issuers", "deployment_targets", "agents", "jobs", "audit_events", "api_keys", "roles",
+    "role_permissions", "actor_roles", "enrolment_tokens",
 )  # fmt: skip
 
 
@@ -207,14 +204,17 @@ def open_site(
     budgets: Budgets = UNLIMITED,
     authenticate: Callable[[str], Awaitable[Actor | None]] | None = None,
     readiness: Callable[[], Awaitable[dict[str, str]]] = ready,
+    environment_keys: tuple[EnvironmentKey, ...] = (BOSS,),
+    auth_type: str = "api-key",
 ) -> Site:
     """The two listeners as `serve` builds them, over ASGI."""
-    keys = (EnvironmentKey("admin", secret_hash(ADMIN), admin=True),)
+    world = replace(world, platform=replace(world.platform, environment_keys=environment_keys))
     door = management_door(
         world.platform,
-        authenticate or Authenticator(world.platform, keys),
+        authenticate or Authenticator(world.platform),
         readiness=readiness,
         budgets=budgets,
+        auth_type=auth_type,
     )
     return Site(world, client(door), client(pki_door(world.platform, budgets), "http"))
 
@@ -222,8 +222,3 @@ def open_site(
 def client(door: Any, scheme: str = "https", *, address: str = ADDRESS) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(door, raise_app_exceptions=True, client=(address, 40_000))
     return httpx.AsyncClient(transport=transport, base_url=f"{scheme}://certctl.test")
-
-
-def roles_without(row: gate.Route) -> list[str]:
-    """The built-in roles that lack what the route needs."""
-    return [name for name, granted in ROLES.items() if row.needs not in granted]

@@ -37,8 +37,13 @@ OTHERS: dict[str, Json] = {
         "team_id": "t-default",
         "renewal_policy_id": "rp-default",
         "certificates": [{"pem": full_pem(a_leaf("a.example.test"))}],
-    }
+    },
+    "/auth/keys": {"name": "new"},
+    "/auth/keys/{id}/roles": {"role_id": "r-viewer"},
+    "/auth/roles/{id}/permissions": {"permission": "cert.read"},
+    "/agents/enrolment-tokens": {},
 }
+NAMELESS = ("/certificates/import", "/agents/enrolment-tokens")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -65,7 +70,10 @@ async def ids(shared_site: Site) -> Json:
     json_of(
         await site.call("PUT", f"/renewal-policies/{made['/renewal-policies']}", json=change), 200
     )
-    return {**made, "/agents": agent["agent_id"]}
+    role = await site.post("/auth/roles", {"name": "taken"})
+    key = await site.post("/auth/keys", {"name": "taken"})
+    identities = {"/auth/roles": role["id"], "/auth/keys": key["name"]}
+    return {**made, **identities, "/agents": agent["agent_id"]}
 
 
 async def body_of(site: Site, path: str) -> Json:
@@ -92,7 +100,7 @@ WITH_IDS = [
 async def test_an_id_that_names_nothing_is_not_found_on_any_route(
     unchanged: Site, method: str, path: str
 ) -> None:
-    body = {} if method in {"POST", "PUT"} else None
+    body = OTHERS.get(path, {}) if method in {"POST", "PUT"} else None
     problem = await unchanged.refused(404, method, filled(path, "mc-none"), json=body)
     assert problem["error"] == "not_found"
     assert "mc-none" in problem["message"]
@@ -122,9 +130,15 @@ async def test_a_reference_into_nothing_is_refused_by_its_field(
     bad = {field: ["none"] if field.endswith("_ids") else "none"}
     base = path.split("/{")[0]
     is_new = "{" not in path
-    body = {**(await body_of(unchanged, path)), "name": "new"} if is_new else {}
-    if path in OTHERS:
+    body = (
+        {**(await body_of(unchanged, path)), "name": "new"}
+        if is_new
+        else dict(OTHERS.get(path, {}))
+    )
+    if path in NAMELESS:
         body.pop("name")
+    if field == "scope_id":
+        body["scope_type"] = "issuer"
     problem = await unchanged.refused(
         400, method, filled(path, ids.get(base, "none")), json={**body, **bad}
     )
@@ -140,6 +154,7 @@ async def test_the_references_that_are_tried_are_those_of_every_resource() -> No
         ("/agent-groups", "excluded_agent_ids"),
         ("/certificates", "target_ids"),
         ("/certificates/import", "issuer_id"),
+        ("/auth/keys/{id}/roles", "scope_id"),
     } <= tried
 
 

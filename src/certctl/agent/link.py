@@ -23,10 +23,12 @@ from certctl.domain.errors import (
 )
 from certctl.wire import (
     CertificatePickup,
+    Credential,
     CsrSubmission,
     Enrolled,
     Enrolment,
     Heartbeat,
+    HeartbeatRecorded,
     JobReport,
     Message,
     Status,
@@ -85,8 +87,23 @@ class Link:
         # New at each start: what an earlier run of this agent had leased is offered again at once.
         self._session = secrets.token_hex(8)
 
-    async def heartbeat(self, heartbeat: Heartbeat) -> None:
-        await self._post("heartbeat", heartbeat)
+    async def heartbeat(self, heartbeat: Heartbeat) -> HeartbeatRecorded:
+        return await _call(
+            self._client,
+            "POST",
+            f"{self._prefix}/heartbeat",
+            answer=HeartbeatRecorded,
+            body=heartbeat,
+        )
+
+    async def next_credential(self) -> str:
+        """Another credential; the present one is good until that is first used."""
+        path = f"{self._prefix}/credential"
+        return (await _call(self._client, "POST", path, answer=Credential)).credential
+
+    def use_credential(self, credential: str) -> None:
+        """From the next request on."""
+        self._client.headers["Authorization"] = f"Bearer {credential}"
 
     async def work(self, wait: int) -> Work:
         """Jobs leased to this agent; the server may hold the answer for `wait` seconds."""

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from certctl.agent.execute import Bench, execute
@@ -150,14 +151,26 @@ class Agent:
         while True:
             pause = self._pace.heartbeat * random.uniform(0.9, 1.1)  # noqa: S311
             try:
-                await self._link.heartbeat(await in_thread(self._describe))
+                told = await self._link.heartbeat(await in_thread(self._describe))
                 backoff.reset()
+                if told.renew_credential:
+                    await self._renew_credential()
             except Gone as error:
                 self._retire(error)
             except CertctlError as error:
                 log.warning("event=heartbeat_failed reason=%r", error.message)
                 pause = min(pause, backoff.next())
             await asyncio.sleep(pause)
+
+    async def _renew_credential(self) -> None:
+        """It is kept before it is used: until then the present one is good."""
+        credential = await self._link.next_credential()
+        state = self._bench.state
+        identity = state.identity()
+        assert identity is not None
+        state.keep_identity(replace(identity, credential=credential))
+        self._link.use_credential(credential)
+        log.info("event=credential_renewed")
 
     async def _polls(self) -> None:
         backoff = self._pace.backoff()

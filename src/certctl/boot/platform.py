@@ -19,7 +19,8 @@ from certctl.connectors.signers import SealedSigners
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
 from certctl.services import firststart
-from certctl.services.platform import Platform, Terms
+from certctl.services.access import secret_hash
+from certctl.services.platform import EnvironmentKey, Platform, Terms
 from certctl.settings import Settings
 from certctl.store import migrate, secrets
 from certctl.store.db import Database
@@ -46,6 +47,7 @@ def terms(settings: Settings) -> Terms:
         job_awaiting_csr_timeout=settings.job_awaiting_csr_timeout,
         job_awaiting_approval_timeout=settings.job_awaiting_approval_timeout,
         job_agent_offline_ttl=settings.job_agent_offline_ttl,
+        agent_credential_renew_after=settings.agent_credential_renew_after,
         job_retention=settings.job_retention,
         notification_retention=settings.notification_retention,
         ari_timeout=settings.ari_timeout,
@@ -64,6 +66,21 @@ def terms(settings: Settings) -> Terms:
 def reach(settings: Settings) -> Reach:
     """Where the control plane's own calls may go."""
     return Reach(settings.outbound_allow, settings.block_rfc1918_outbound)
+
+
+def environment_keys(settings: Settings) -> tuple[EnvironmentKey, ...]:
+    """The keys of the settings, hashed; those of CERTCTL_AUTH_SECRET are no administrators'."""
+    named = [(key.name, key.key, key.admin) for key in settings.api_keys_named]
+    legacy = [(f"legacy-key-{n}", key, False) for n, key in enumerate(settings.auth_secret)]
+    return tuple(
+        EnvironmentKey(name, secret_hash(key.get_secret_value()), admin)
+        for name, key, admin in (*named, *legacy)
+    )
+
+
+def bootstrap_token_hash(settings: Settings) -> bytes | None:
+    token = settings.bootstrap_token.get_secret_value()
+    return secret_hash(token) if token else None
 
 
 def notifiers(settings: Settings) -> dict[str, Notifier]:
@@ -165,6 +182,8 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
             data_key=data_key,
             signer=SealedSigners(data_key),
             notifiers=notifiers(settings),
+            environment_keys=environment_keys(settings),
+            bootstrap_token_hash=bootstrap_token_hash(settings),
             terms=terms(settings),
         )
         tasks.register(

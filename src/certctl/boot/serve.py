@@ -17,7 +17,7 @@ from certctl.domain.errors import CertctlError
 from certctl.pki import keys as pki_keys
 from certctl.pki import x509
 from certctl.services import authority, firststart, report, status
-from certctl.services.access import Authenticator, EnvironmentKey, secret_hash
+from certctl.services.access import Authenticator
 from certctl.settings import Settings
 from certctl.store import migrate
 from certctl.web.app import Budgets, management_door, pki_door
@@ -51,31 +51,33 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         context = tls.SwappableContext(*certificate)
         grace = settings.shutdown_grace.total_seconds()
         allowed = budgets(settings)
+        authenticator = Authenticator(built.platform)
         door = management_door(
             built.platform,
-            Authenticator(built.platform, environment_keys(settings)),
+            authenticator,
             readiness=readiness(built, issuing_id),
             budgets=allowed,
+            auth_type=settings.auth_type,
         )
         servers = (
             (listener(door, grace=grace, tls=context.listening), management),
             (listener(pki_door(built.platform, allowed), grace=grace, tls=None), plain),
         )
         running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
-        others = [asyncio.create_task(_swap_own_certificate(built, issuing_id, context))]
+        looping = [
+            asyncio.create_task(_swap_own_certificate(built, issuing_id, context)),
+            asyncio.create_task(_note_uses(authenticator)),
+        ]
+        working = []
         if work_here:
-            others.append(asyncio.create_task(work.run_worker(built, stop)))
+            working.append(asyncio.create_task(work.run_worker(built, stop)))
         log.info("serving on %s:%d", settings.server_host, settings.server_port)
-        await _until_stopped(stop, [server for server, _ in servers], [*running, *others])
+        await _until_stopped(
+            stop, [server for server, _ in servers], [*running, *looping, *working]
+        )
         built.platform.signals.release_all()
-        await _end(running, others)
-
-
-def environment_keys(settings: Settings) -> tuple[EnvironmentKey, ...]:
-    return tuple(
-        EnvironmentKey(each.name, secret_hash(each.key.get_secret_value()), each.admin)
-        for each in settings.api_keys_named
-    )
+        await asyncio.gather(*running)
+        await _end(looping, working)
 
 
 def budgets(settings: Settings) -> Budgets:
@@ -118,7 +120,6 @@ async def first_start(built: Built) -> str:
         await firststart.first_admin(
             built.platform,
             partial(handover.hand_over, settings),
-            environment_names_one=any(key.admin for key in settings.api_keys_named),
         )
     handover.leave_client_files(settings, anchor)
     return issuing_id
@@ -150,6 +151,23 @@ async def _swap_own_certificate(
         except CertctlError as error:
             log.warning("the server certificate was not looked after: %s", error.message)
         await asyncio.sleep(60)
+
+
+async def _note_uses(authenticator: Authenticator) -> None:
+    """Write down every half minute, and at the end, when keys were last used."""
+    try:
+        while True:
+            await asyncio.sleep(30)
+            await _noted(authenticator)
+    finally:
+        await _noted(authenticator)
+
+
+async def _noted(authenticator: Authenticator) -> None:
+    try:
+        await authenticator.note_uses()
+    except CertctlError as error:
+        log.warning("when keys were last used was not noted: %s", error.message)
 
 
 def readiness(built: Built, issuing_id: str) -> Readiness:
@@ -189,9 +207,10 @@ async def _until_stopped(
         task.result()
 
 
-async def _end(running: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
-    await asyncio.gather(*running)
-    others[0].cancel()
-    for task in others:
+async def _end(looping: list[asyncio.Task[None]], working: list[asyncio.Task[None]]) -> None:
+    """The worker ends by itself once its jobs have."""
+    for task in looping:
+        task.cancel()
+    for task in (*looping, *working):
         with suppress(asyncio.CancelledError):
             await task

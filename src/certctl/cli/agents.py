@@ -9,7 +9,7 @@ import typer
 
 from certctl.cli import find
 from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
-from certctl.cli.options import ApiCommand, api, group, say, show
+from certctl.cli.options import ApiCommand, api, group, say, show, show_rows
 
 agents = group(
     """Agents: the hosts that make keys and install certificates.
@@ -18,11 +18,14 @@ agents = group(
     certctl agents list                          who is there, and since when silent
     certctl agents enrol --name web-1            a one-time token, and the lines for that host
     certctl agents get web-1
+    certctl agents enrol --again web-1           for a host that has lost its credential
+    certctl agents revoke-credential web-1       from now on a stranger
     certctl agents retire web-1 --force --reason "host is gone"
     """
 )
 SHOWN: Final = ("id", "name", "hostname", "status", "version", "last_heartbeat_at")
 RETIRED: Final = ("id", "name", "hostname", "retired_at", "retired_reason")
+TOKENS: Final = ("id", "created_by", "expires_at", "agent_group_id", "for_agent_id")
 AgentId = Annotated[str, typer.Argument(metavar="ID", help="Id or unique name.")]
 
 
@@ -55,10 +58,22 @@ def enrol(
     ttl: Annotated[
         int, typer.Option(min=60, max=7 * 86400, metavar="SECONDS", help="Life of the token.")
     ] = 3600,
+    group_id: Annotated[
+        str | None, typer.Option("--group", metavar="ID", help="Put it into this agent group.")
+    ] = None,
+    again: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="For this agent, which has lost its credential."),
+    ] = None,
 ) -> None:
     """Make a one-time token, and print the lines to run on the agent's host."""
     with api(ctx) as server:
-        made = server.post("agents", "enrolment-tokens", body={"ttl_seconds": ttl})
+        body = {
+            "ttl_seconds": ttl,
+            "agent_group_id": find.id_of(server, "agent-groups", group_id) if group_id else None,
+            "agent_id": find.id_of(server, "agents", again) if again else None,
+        }
+        made = server.post("agents", "enrolment-tokens", body=body)
         url = server.access.server_url
     say(ctx, made, enrolment_lines(made, url, name))
 
@@ -75,6 +90,31 @@ def enrolment_lines(made: dict[str, Any], server_url: str, name: str | None) -> 
     return "\n".join([*lines, "certctl agent"])
 
 
+@agents.command("tokens", cls=ApiCommand)
+def tokens(ctx: typer.Context) -> None:
+    """List the enrolment tokens that can still be used."""
+    with api(ctx) as server:
+        answer = server.get("agents", "enrolment-tokens")
+    show_rows(ctx, answer, answer["tokens"], TOKENS)
+
+
+@agents.command("revoke-token", cls=ApiCommand)
+def revoke_token(ctx: typer.Context, token: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Let an enrolment token that was not used be of no use."""
+    with api(ctx) as server:
+        answer = server.delete("agents", "enrolment-tokens", token)
+    say(ctx, answer, f"{token} is revoked")
+
+
+@agents.command("revoke-credential", cls=ApiCommand)
+def revoke_credential(ctx: typer.Context, agent: AgentId) -> None:
+    """Make an agent a stranger, until it enrols with `enrol --again`."""
+    with api(ctx) as server:
+        found = find.id_of(server, "agents", agent)
+        answer = server.delete("agents", found, "credential")
+    say(ctx, answer, f"the credential of {found} is revoked")
+
+
 @agents.command("retire", cls=ApiCommand)
 def retire(
     ctx: typer.Context,
@@ -88,5 +128,5 @@ def retire(
     with api(ctx) as server:
         found = find.id_of(server, "agents", agent)
         query = {"force": str(force).lower(), "reason": reason}
-        answer = server.post("agents", found, "retire", query=query)
+        answer = server.delete("agents", found, query=query)
     say(ctx, answer, f"{found} is retired")

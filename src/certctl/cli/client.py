@@ -72,8 +72,8 @@ class Api:
     def put(self, *path: str, body: Any) -> Any:
         return self._call("PUT", path, query={}, body=body)
 
-    def delete(self, *path: str) -> Any:
-        return self._call("DELETE", path, query={})
+    def delete(self, *path: str, query: dict[str, Any] | None = None) -> Any:
+        return self._call("DELETE", path, query=query or {})
 
     def download(self, *path: str, body: Any) -> bytes:
         """A POST that answers with a file."""

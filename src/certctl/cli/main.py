@@ -7,6 +7,7 @@ import typer
 from certctl.cli.agents import agents
 from certctl.cli.approvals import approvals
 from certctl.cli.audit import audit
+from certctl.cli.bootstrap import bootstrap
 from certctl.cli.bulk import bulk
 from certctl.cli.certs import certs
 from certctl.cli.demo.command import demo
@@ -14,13 +15,16 @@ from certctl.cli.exits import MEANINGS, OneSentence
 from certctl.cli.groups import groups
 from certctl.cli.issuers import issuers
 from certctl.cli.jobs import jobs
+from certctl.cli.keys import keys
 from certctl.cli.notifications import digest, notifications
 from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
 from certctl.cli.plain import addable
 from certctl.cli.policies import rules
+from certctl.cli.roles import roles
 from certctl.cli.stats import stats
 from certctl.cli.status import status
 from certctl.cli.targets import targets
+from certctl.cli.whoami import whoami
 
 app = typer.Typer(
     cls=OneSentence,
@@ -65,6 +69,8 @@ app.add_typer(digest, name="digest")
 app.add_typer(rules, name="rules")
 app.add_typer(stats, name="stats")
 app.add_typer(audit, name="audit")
+app.add_typer(keys, name="keys")
+app.add_typer(roles, name="roles")
 for path, noun, columns in (
     ("profiles", "Profiles: what a certificate may be", ("id", "name", "version", "enabled")),
     ("renewal-policies", "Renewal policies: when", ("id", "name", "renewal_window_days")),
@@ -75,4 +81,6 @@ for path, noun, columns in (
     examples = f"{noun}.\n\n\b\ncertctl {name} list\ncertctl {name} add --from {name}.yaml\n"
     app.add_typer(addable(path, examples, columns), name=name)
 app.command("status", cls=ApiCommand)(status)
+app.command("whoami", cls=ApiCommand)(whoami)
+app.command("bootstrap", cls=ApiCommand)(bootstrap)
 app.command("demo")(demo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -127,6 +128,16 @@ def output(ctx: typer.Context) -> Output:
 def show(ctx: typer.Context, answer: Any, columns: tuple[str, ...] = ()) -> None:
     """Print an answer in the form asked for."""
     render.show(answer, output(ctx), columns)
+
+
+def show_rows(
+    ctx: typer.Context, answer: Any, rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]
+) -> None:
+    """Print to people rows of an answer that programs get whole."""
+    if output(ctx) is Output.TABLE:
+        render.table(rows, columns)
+    else:
+        show(ctx, answer)
 
 
 def say(ctx: typer.Context, answer: Any, sentence: str) -> None:

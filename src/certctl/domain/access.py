@@ -1,98 +1,24 @@
-"""Who may do what: permissions, the built-in roles, scopes and actors."""
+"""Who may do what, and where: grants, scopes and actors."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from certctl.domain.errors import NotAllowed
+from certctl.domain.permission import ANY_ACTOR, ROLES, AnyActor, Needs, Permission
 
-
-class Permission(StrEnum):
-    """The established permission names, `area.action`."""
-
-    AGENT_EDIT = "agent.edit"
-    AGENT_HEARTBEAT = "agent.heartbeat"
-    AGENT_JOB_COMPLETE = "agent.job.complete"
-    AGENT_JOB_POLL = "agent.job.poll"
-    AGENT_JOB_REPORT = "agent.job.report"
-    AGENT_READ = "agent.read"
-    AGENT_RETIRE = "agent.retire"
-    APPROVAL_APPROVE = "approval.approve"
-    APPROVAL_READ = "approval.read"
-    APPROVAL_REJECT = "approval.reject"
-    AUDIT_READ = "audit.read"
-    CERT_BULK_REVOKE = "cert.bulk_revoke"
-    CERT_DELETE = "cert.delete"
-    CERT_EDIT = "cert.edit"
-    CERT_ISSUE = "cert.issue"
-    CERT_READ = "cert.read"
-    CERT_REVOKE = "cert.revoke"
-    DIGEST_READ = "digest.read"
-    DIGEST_SEND = "digest.send"
-    ISSUER_DELETE = "issuer.delete"
-    ISSUER_EDIT = "issuer.edit"
-    ISSUER_READ = "issuer.read"
-    JOB_CANCEL = "job.cancel"
-    JOB_READ = "job.read"
-    METRICS_READ = "metrics.read"
-    NOTIFICATION_EDIT = "notification.edit"
-    NOTIFICATION_READ = "notification.read"
-    OWNER_DELETE = "owner.delete"
-    OWNER_EDIT = "owner.edit"
-    OWNER_READ = "owner.read"
-    POLICY_DELETE = "policy.delete"
-    POLICY_EDIT = "policy.edit"
-    POLICY_READ = "policy.read"
-    PROFILE_DELETE = "profile.delete"
-    PROFILE_EDIT = "profile.edit"
-    PROFILE_READ = "profile.read"
-    STATS_READ = "stats.read"
-    TARGET_DELETE = "target.delete"
-    TARGET_EDIT = "target.edit"
-    TARGET_READ = "target.read"
-    TEAM_DELETE = "team.delete"
-    TEAM_EDIT = "team.edit"
-    TEAM_READ = "team.read"
-
-
-class AnyActor:
-    """Marks what every signed-in caller may use, such as `GET /auth/check`."""
-
-    def __str__(self) -> str:
-        return "(any actor)"
-
-
-ANY_ACTOR: Final = AnyActor()
-Needs = Permission | AnyActor
-
-
-def _reads() -> frozenset[Permission]:
-    return frozenset(p for p in Permission if p.endswith(".read"))
-
-
-def _only_agents_use(permission: Permission) -> bool:
-    return permission == Permission.AGENT_HEARTBEAT or permission.startswith("agent.job.")
-
-
-_ALL = frozenset(Permission)
-_OPERATOR = frozenset(
-    p for p in _ALL if not _only_agents_use(p) and p != Permission.AGENT_RETIRE
-) - {Permission.ISSUER_DELETE, Permission.PROFILE_DELETE, Permission.CERT_BULK_REVOKE}
-
-ROLES: Final[dict[str, frozenset[Permission]]] = {
-    "r-admin": _ALL,
-    "r-operator": _OPERATOR,
-    "r-viewer": _reads(),
-    "r-agent": frozenset({p for p in _ALL if _only_agents_use(p)} | {Permission.CERT_READ}),
-    "r-auditor": frozenset({Permission.AUDIT_READ}),
-}
+__all__ = [
+    "ANY_ACTOR", "EVERYTHING", "NOTHING", "ROLES", "Actor", "ActorType", "AnyActor", "Grant",
+    "Needs", "Permission", "Scope", "actor_with_roles", "granted", "system",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What part of the estate a read may see: everything, or the named issuers and profiles."""
+    """A part of the estate: everything, or what belongs to the named issuers and profiles."""
 
     everything: bool = False
     issuers: frozenset[str] = frozenset()
@@ -107,9 +33,53 @@ class Scope:
             "scope_profiles": sorted(self.profiles),
         }
 
+    def has(self, *, issuer_id: str | None = None, profile_id: str | None = None) -> bool:
+        """Whether what belongs to this issuer and this profile is inside."""
+        return self.everything or issuer_id in self.issuers or profile_id in self.profiles
+
+    def __or__(self, other: Scope) -> Scope:
+        return Scope(
+            self.everything or other.everything,
+            self.issuers | other.issuers,
+            self.profiles | other.profiles,
+        )
+
 
 EVERYTHING: Final = Scope(everything=True)
 NOTHING: Final = Scope()
+
+
+@dataclass(frozen=True, order=True)
+class Grant:
+    """A permission for everything, for one issuer or for one profile."""
+
+    permission: Permission
+    issuer_id: str | None = None
+    profile_id: str | None = None
+
+    @property
+    def scope(self) -> Scope:
+        if self.issuer_id is not None:
+            return Scope(issuers=frozenset({self.issuer_id}))
+        if self.profile_id is not None:
+            return Scope(profiles=frozenset({self.profile_id}))
+        return EVERYTHING
+
+    def within(self, *, issuer_id: str | None, profile_id: str | None) -> Grant | None:
+        """This grant as it is when given for one issuer or profile only; None when nothing of it
+        is left."""
+        if issuer_id is None and profile_id is None:
+            return self
+        narrow = Grant(self.permission, issuer_id, profile_id)
+        return narrow if self.scope.everything or self == narrow else None
+
+
+def granted(grants: Iterable[Grant]) -> dict[Permission, Scope]:
+    """What a set of grants adds up to."""
+    together: dict[Permission, Scope] = {}
+    for grant in grants:
+        together[grant.permission] = together.get(grant.permission, NOTHING) | grant.scope
+    return together
 
 
 class ActorType(StrEnum):
@@ -117,6 +87,7 @@ class ActorType(StrEnum):
     SYSTEM = "System"
     AGENT = "Agent"
     API_KEY = "APIKey"
+    ANONYMOUS = "Anonymous"
 
 
 @dataclass(frozen=True)
@@ -126,27 +97,42 @@ class Actor:
     id: str
     type: ActorType
     roles: tuple[str, ...] = ()
-    permissions: frozenset[Permission] = frozenset()
+    permissions: Mapping[Permission, Scope] = field(default_factory=dict)
     agent_id: str | None = None
     address: str | None = field(default=None, compare=False)
     request_id: str | None = field(default=None, compare=False)
 
     def may(self, needs: Needs) -> bool:
+        """Whether the actor holds the permission at all, be it for a part only."""
         return isinstance(needs, AnyActor) or needs in self.permissions
 
     def scope(self, needs: Permission) -> Scope:
-        """What this actor may see for `needs`; an agent sees nothing but its own routes' answers.
+        """Where the actor may use `needs`; an agent sees nothing but its own routes' answers.
 
         Raises:
             NotAllowed: when the actor does not hold the permission at all.
         """
         if not self.may(needs):
             raise NotAllowed(f"this needs the permission {needs}")
-        return NOTHING if self.agent_id is not None else EVERYTHING
+        return NOTHING if self.agent_id is not None else self.permissions[needs]
+
+    def everywhere(self, needs: Permission) -> None:
+        """Raises NotAllowed unless the actor holds `needs` for everything: for what belongs to no
+        issuer and no profile."""
+        if not self.scope(needs).everything:
+            raise NotAllowed(f"this needs the permission {needs} for everything, not for a part")
+
+    def holds(self, grant: Grant) -> bool:
+        """Whether a grant is no more than the actor has."""
+        scope = self.permissions.get(grant.permission, NOTHING)
+        return scope.has(issuer_id=grant.issuer_id, profile_id=grant.profile_id)
 
     @property
     def is_admin(self) -> bool:
-        return "r-admin" in self.roles
+        """Information for people; nothing is decided by it."""
+        return self.type is not ActorType.SYSTEM and all(
+            self.permissions.get(each, NOTHING).everything for each in Permission
+        )
 
 
 def actor_with_roles(
@@ -156,11 +142,12 @@ def actor_with_roles(
     kind: ActorType = ActorType.API_KEY,
     agent_id: str | None = None,
 ) -> Actor:
-    """An actor that holds the union of the built-in `roles`."""
-    granted = frozenset().union(*(ROLES[role] for role in roles)) if roles else frozenset()
-    return Actor(id=name, type=kind, roles=roles, permissions=granted, agent_id=agent_id)
+    """An actor that holds the built-in `roles` for everything."""
+    permissions = granted(Grant(each) for role in roles for each in ROLES[role])
+    return Actor(id=name, type=kind, roles=roles, permissions=permissions, agent_id=agent_id)
 
 
 def system(name: str) -> Actor:
     """The platform itself, acting for a task such as `renewal` or `sealer`."""
-    return Actor(id=f"system:{name}", type=ActorType.SYSTEM, permissions=_ALL)
+    everything = dict.fromkeys(Permission, EVERYTHING)
+    return Actor(id=f"system:{name}", type=ActorType.SYSTEM, permissions=everything)

@@ -5,21 +5,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Final
 
-from certctl.domain.access import ROLES, Actor, ActorType, actor_with_roles, system
-from certctl.domain.audit import Category
-from certctl.domain.ids import new_id
-from certctl.services import audit
-from certctl.services.platform import Platform
-from certctl.store import access
+from certctl.domain.access import (
+    ROLES,
+    Actor,
+    ActorType,
+    Grant,
+    Permission,
+    actor_with_roles,
+    granted,
+)
+from certctl.services.platform import EnvironmentKey, Platform
+from certctl.store import access, keys, roles, signals
+from certctl.store.db import Row
 
 # The prefix tells a person, and a scanner of leaked secrets, what was found.
 API_KEY: Final = "certctl_key_"
 AGENT_KEY: Final = "certctl_agent_"
 ENROLMENT_TOKEN: Final = "certctl_enrol_"  # noqa: S105
+IDENTITY: Final = "identity"
+REMEMBERED: Final = timedelta(seconds=10)
+MOST_REMEMBERED: Final = 20_000
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,76 +51,125 @@ def secret_hash(text: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class EnvironmentKey:
-    """One key of CERTCTL_API_KEYS_NAMED, already hashed."""
+class _Known:
+    """An actor, the key that proved it, and until when that holds without another look."""
 
-    name: str
-    hash: bytes
-    admin: bool
+    actor: Actor
+    key_id: str | None
+    until: datetime
 
 
 class Authenticator:
-    """Turns a bearer secret into an actor: environment keys first, then the database."""
+    """Turns a bearer secret into an actor: environment keys first, then the database.
 
-    def __init__(self, platform: Platform, environment_keys: Iterable[EnvironmentKey]) -> None:
+    What was found is remembered for seconds, and forgotten at once when any replica changes keys,
+    roles or credentials: the change's own transaction says so. While this process cannot hear
+    that, it looks each time.
+    """
+
+    def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._environment_keys = tuple(environment_keys)
+        self._known: dict[bytes, _Known] = {}
+        self._generation = 0
+        self._uses: dict[str, datetime] = {}
+        platform.signals.subscribe(IDENTITY, self._forget)
 
     async def __call__(self, bearer: str) -> Actor | None:
         """The actor, or None for a secret that is unknown, revoked or expired."""
         digest = secret_hash(bearer)
-        actor = self._named(digest)
-        if actor is not None:
-            return actor
-        if bearer.startswith(AGENT_KEY):
-            return await self._agent(digest)
-        async with self._platform.db.read() as session:
-            row = await access.api_key(session, digest)
-        if row is None:
+        known = self._known.get(digest)
+        now = self._platform.clock()
+        if known is None or known.until <= now or not self._platform.signals.hears:
+            known = await self._find(digest, bearer, now)
+        if known is None:
             return None
-        return actor_with_roles(row["name"], tuple(r for r in row["roles"] if r in ROLES))
+        if known.key_id is not None:
+            self._uses[known.key_id] = now
+        return known.actor
 
-    def _named(self, digest: bytes) -> Actor | None:
-        found = None
-        for key in self._environment_keys:  # no early end: the time tells nothing
-            if hmac.compare_digest(key.hash, digest):
-                found = actor_with_roles(key.name, ("r-admin" if key.admin else "r-viewer",))
+    async def note_uses(self) -> None:
+        """Write down when keys were last used: one statement for all since the last time."""
+        uses, self._uses = self._uses, {}
+        if uses:
+            async with self._platform.db.read() as session:
+                await keys.note_uses(session, uses)
+
+    def _forget(self) -> None:
+        self._generation += 1
+        self._known.clear()
+
+    async def _find(self, digest: bytes, bearer: str, now: datetime) -> _Known | None:
+        generation = self._generation
+        found = await self._look_up(digest, bearer, now)
+        if found is not None and self._platform.signals.hears and generation == self._generation:
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[digest] = found
         return found
 
-    async def _agent(self, digest: bytes) -> Actor | None:
+    async def _look_up(self, digest: bytes, bearer: str, now: datetime) -> _Known | None:
+        named = environment_key(self._platform.environment_keys, digest)
+        if named is not None:
+            return await self._key(named.name, now, baseline=named.baseline)
+        if bearer.startswith(AGENT_KEY):
+            return await self._agent(digest, now)
         async with self._platform.db.read() as session:
-            row = await access.agent_by_credential(session, digest)
+            row = await keys.by_hash(session, digest)
         if row is None:
             return None
-        return actor_with_roles(row["id"], ("r-agent",), kind=ActorType.AGENT, agent_id=row["id"])
+        return await self._key(row["name"], now, key=row)
+
+    async def _key(
+        self, name: str, now: datetime, *, key: Row | None = None, baseline: tuple[str, ...] = ()
+    ) -> _Known:
+        async with self._platform.db.read() as session:
+            rows = await roles.grants_of(session, ActorType.API_KEY, name)
+        ends = [row["expires_at"] for row in rows] + ([key["expires_at"]] if key else [])
+        until = min([now + REMEMBERED, *filter(None, ends)])
+        held = tuple(dict.fromkeys((*baseline, *(row["role_id"] for row in rows))))
+        grants = [Grant(each) for role in baseline for each in ROLES[role]] + grants_in(rows)
+        actor = Actor(name, ActorType.API_KEY, held, granted(grants))
+        return _Known(actor, key["id"] if key else None, until)
+
+    async def _agent(self, digest: bytes, now: datetime) -> _Known | None:
+        async with self._platform.db.transaction() as tx:
+            row = await access.agent_by_credential(tx, digest)
+            if row is not None and row["is_next"]:
+                await access.promote_credential(tx, row["id"])
+                await signals.wake(tx, IDENTITY)
+        if row is None:
+            return None
+        agent_id = row["id"]
+        actor = actor_with_roles(agent_id, ("r-agent",), kind=ActorType.AGENT, agent_id=agent_id)
+        return _Known(actor, None, now + REMEMBERED)
+
+
+def environment_key(known: Iterable[EnvironmentKey], digest: bytes) -> EnvironmentKey | None:
+    """The key of the environment with this hash."""
+    found = None
+    for key in known:  # no early end: the time tells nothing
+        if hmac.compare_digest(key.hash, digest):
+            found = key
+    return found
+
+
+def grants_in(rows: Iterable[Row]) -> list[Grant]:
+    """What role assignments, as the store gives them, add up to. A permission that this release
+    does not know grants nothing."""
+    grants: list[Grant] = []
+    for row in rows:
+        if row["role_id"] in ROLES:
+            of_role = [Grant(each) for each in ROLES[row["role_id"]]]
+        elif row["permission"] in Permission.__members__.values():
+            permission = Permission(row["permission"])
+            of_role = [Grant(permission, row["of_issuer_id"], row["of_profile_id"])]
+        else:
+            continue
+        place = {"issuer_id": row["issuer_id"], "profile_id": row["profile_id"]}
+        grants += filter(None, (each.within(**place) for each in of_role))
+    return grants
 
 
 def with_request(actor: Actor, *, address: str | None, request_id: str) -> Actor:
     """The actor together with where the request came from, for the audit trail."""
     return replace(actor, address=address, request_id=request_id)
-
-
-async def make_first_admin(on: Platform, hand_over: Callable[[str], None]) -> None:
-    """The first administrator's key, unless one exists already.
-
-    It is handed over before it counts: a key that nobody has seen would lock everybody out.
-    """
-    secret = make_secret(API_KEY)
-    async with on.db.transaction() as tx:
-        if await access.any_admin_key(tx):
-            return
-        key_id = new_id("ak", tx.now)
-        actor = system("first-start")
-        await access.insert_api_key(
-            tx, key_id, name="admin", key_hash=secret.hash, roles=["r-admin"], created_by=actor.id
-        )
-        await audit.record(
-            tx,
-            actor,
-            "api_key_created",
-            on=("api_key", key_id),
-            category=Category.AUTH,
-            name="admin",
-            roles=["r-admin"],
-        )
-        hand_over(secret.text)

@@ -80,13 +80,13 @@ def _plain(value: Any) -> Any:
 async def page(
     on: Platform, actor: Actor, request: PageRequest, *, filters: dict[str, Any]
 ) -> dict[str, Any]:
-    actor.scope(Permission.AUDIT_READ)
+    actor.everywhere(Permission.AUDIT_READ)
     async with on.db.read() as session:
         return await events.page(session, request, filters=filters)
 
 
 async def get(on: Platform, actor: Actor, event_id: str) -> Row:
-    actor.scope(Permission.AUDIT_READ)
+    actor.everywhere(Permission.AUDIT_READ)
     async with on.db.read() as session:
         return await events.get(session, event_id)
 

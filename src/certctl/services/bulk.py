@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from certctl.domain.access import Actor, ActorType, Permission, Scope
+from certctl.domain.access import EVERYTHING, Actor, ActorType, Permission, Scope
 from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id, repeatable_id
 from certctl.domain.revocation import Reason
@@ -64,7 +64,7 @@ async def start(
     operation_id = repeatable_id("bulk", actor.id, key) if key else ""
     try:
         async with on.db.transaction() as tx:
-            await _check(tx, parameters, within)
+            await _check(tx, parameters)
             operation_id = operation_id or new_id("bulk", tx.now)
             if not await _opened(tx, actor, kind, operation_id=operation_id, parameters=parameters):
                 return await _repeated(tx, operation_id, kind, parameters)
@@ -92,10 +92,10 @@ async def start(
     return await result(on, actor, operation_id)
 
 
-async def _check(tx: Tx, parameters: Mapping[str, Any], within: Scope) -> None:
+async def _check(tx: Tx, parameters: Mapping[str, Any]) -> None:
     tables = {"owner_id": rows.OWNERS, "team_id": rows.TEAMS}
     given = {name: table for name, table in tables.items() if parameters.get(name)}
-    for name in await rows.dangling(tx, given, parameters, within=within):
+    for name in await rows.dangling(tx, given, parameters, within=EVERYTHING):
         noun = given[name].noun
         raise Invalid(f"{name}: {noun} {parameters[name]} does not exist", field=name)
 
@@ -183,12 +183,12 @@ class Part:
 
 
 def _actor(row: Row) -> Actor:
-    """Whoever asked, with what the request proved that they may do."""
+    """Whoever asked; the items were chosen within what they may do."""
     who = row["actor"]
     return Actor(
         who["id"],
         ActorType(who["type"]),
-        permissions=frozenset({NEEDS[row["kind"]]}),
+        permissions={NEEDS[row["kind"]]: EVERYTHING},
         address=who["address"],
         request_id=who["request_id"],
     )

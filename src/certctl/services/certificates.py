@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from certctl.domain import certificate, profile
-from certctl.domain.access import Actor, Permission
+from certctl.domain.access import EVERYTHING, NOTHING, Actor, Permission, Scope
 from certctl.domain.certificate import Status
-from certctl.domain.errors import Conflict, Invalid
+from certctl.domain.errors import Conflict, Invalid, NotAllowed
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
 from certctl.services import approve, audit, deploy, issue, policy, renew
@@ -135,8 +135,9 @@ async def create(
     values |= _names(values["common_name"], values.get("sans", []))
     async with on.db.transaction() as tx:
         certificate_id = choose_id("mc", actor, tx.now, chosen=chosen, key=idempotency_key)
-        await _check_references(tx, actor, values)
+        await _check_references(tx, values)
         values["certificate_profile_id"] = await _profile_for(tx, values)
+        _check_inside(within, values)
         await _check_targets(tx, actor, target_ids)
         if not await certificates.insert(tx, {"id": certificate_id, **values}):
             if chosen is not None or idempotency_key is None:
@@ -191,9 +192,10 @@ async def update(
                 new["sans"] or [] if "sans" in new else row["sans"],
             )
             new |= names
-        await _check_references(tx, actor, new)
+        await _check_references(tx, new)
         if new.keys() & {"certificate_profile_id", "renewal_policy_id"}:
             new["certificate_profile_id"] = await _profile_for(tx, {**row, **new})
+        _check_inside(within, {**row, **new})
         if new:
             await certificates.update(tx, certificate_id, **new)
         if new.keys() & ISSUED_FROM:
@@ -291,20 +293,27 @@ def _names(common_name: str, sans: Sequence[str]) -> dict[str, Any]:
     return {"common_name": first.value, "sans": [name.value for name in names]}
 
 
-async def _check_references(tx: Tx, actor: Actor, values: Mapping[str, Any]) -> None:
+def _check_inside(within: Scope, values: Mapping[str, Any]) -> None:
+    """Raises NotAllowed for an issuer and a profile that are both beyond what the caller may."""
+    issuer_id, profile_id = values["issuer_id"], values["certificate_profile_id"]
+    if not within.has(issuer_id=issuer_id, profile_id=profile_id):
+        raise NotAllowed(f"neither for issuer {issuer_id} nor for profile {profile_id} may you")
+
+
+async def _check_references(tx: Tx, values: Mapping[str, Any]) -> None:
     """A clear answer for each field that names something which does not exist."""
     given = {field: table for field, table in REFERENCES.items() if field in values}
     for field in given:
         if values[field] is None:
             raise Invalid(f"{field} cannot be empty", field=field)
-    within = actor.scope(Permission.CERT_READ)
-    for field in await rows.dangling(tx, given, values, within=within):
+    for field in await rows.dangling(tx, given, values, within=EVERYTHING):
         noun = given[field].noun
         raise Invalid(f"{field}: {noun} {values[field]} does not exist", field=field)
 
 
 async def _check_targets(tx: Tx, actor: Actor, target_ids: Sequence[str]) -> None:
-    within = actor.scope(Permission.CERT_READ)
+    """A target that the caller cannot see is told as one that is not."""
+    within = actor.permissions.get(Permission.TARGET_READ, NOTHING)
     for target_id in await rows.missing(tx, rows.TARGETS, target_ids, within=within):
         raise Invalid(f"target_ids: target {target_id} does not exist", field="target_ids")
 

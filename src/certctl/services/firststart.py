@@ -11,7 +11,7 @@ from typing import Final
 from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import Unsafe
 from certctl.pki.sealing import DataKey
-from certctl.services import access, authority, plain
+from certctl.services import authority, bootstrap, plain
 from certctl.services.platform import Platform
 from certctl.store import rows, secrets
 from certctl.store.db import Database
@@ -87,9 +87,8 @@ async def authorities(on: Platform) -> str:
     )
 
 
-async def first_admin(
-    on: Platform, hand_over: Callable[[str], None], *, environment_names_one: bool
-) -> None:
-    """The first administrator's key, unless the environment or the database has one already."""
-    if not environment_names_one:
-        await access.make_first_admin(on, hand_over)
+async def first_admin(on: Platform, hand_over: Callable[[str], None]) -> None:
+    """The first administrator's key, unless there is one already or the operator has set a
+    bootstrap token to make one with."""
+    if on.bootstrap_token_hash is None:
+        await bootstrap.make_first_admin(on, hand_over)

@@ -10,17 +10,14 @@ from typing import Any, Final
 
 from certctl import wire
 from certctl.domain import profile
-from certctl.domain.access import EVERYTHING, Actor, ActorType, Permission
+from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.audit import Category
-from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound, Unauthenticated
-from certctl.domain.ids import new_id
+from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound
 from certctl.domain.listing import PageRequest
-from certctl.pki import x509
-from certctl.services import audit, authority, issue, plain
+from certctl.services import audit, issue, plain
 from certctl.services import jobs as job_service
-from certctl.services.access import AGENT_KEY, ENROLMENT_TOKEN, Secret, make_secret, secret_hash
 from certctl.services.platform import Platform
-from certctl.store import access, certificates, fleet, jobs, queue, versions
+from certctl.store import certificates, fleet, jobs, queue, versions
 from certctl.store.db import Row
 
 LONGEST_WAIT: Final = 60.0
@@ -40,62 +37,6 @@ async def page(
 async def get(on: Platform, actor: Actor, agent_id: str) -> Row:
     async with on.db.read() as session:
         return await fleet.get(session, agent_id, within=actor.scope(Permission.AGENT_READ))
-
-
-async def make_token(
-    on: Platform, actor: Actor, *, lifetime: timedelta = TOKEN_LIFETIME
-) -> dict[str, Any]:
-    """A one-time enrolment token. It carries the fingerprint of the CA to trust at first contact,
-    is shown once, and only its hash is kept."""
-    actor.scope(Permission.AGENT_EDIT)
-    anchor = await authority.trust_anchor(on, "iss-local")
-    secret = make_secret(ENROLMENT_TOKEN)
-    async with on.db.transaction() as tx:
-        token_id, expires_at = new_id("et", tx.now), tx.now + lifetime
-        await access.insert_enrolment_token(
-            tx, token_id, token_hash=secret.hash, created_by=actor.id, expires_at=expires_at
-        )
-        await audit.record(
-            tx,
-            actor,
-            "enrolment_token_created",
-            on=("enrolment_token", token_id),
-            category=Category.AUTH,
-            expires_at=expires_at,
-        )
-    fingerprint = x509.facts(anchor).fingerprint_sha256
-    return {"id": token_id, "token": f"{secret.text}.{fingerprint}", "expires_at": expires_at}
-
-
-async def enrol(
-    on: Platform, enrolment: wire.Enrolment, *, address: str | None, request_id: str
-) -> wire.Enrolled:
-    """Exchange a one-time token for a credential of the agent's own.
-
-    Raises:
-        Unauthenticated: for a token that is unknown, used or expired. Conflict: for a taken name.
-    """
-    secret: Secret = make_secret(AGENT_KEY)
-    token = secret_hash(enrolment.token.rpartition(".")[0] or enrolment.token)
-    async with on.db.transaction() as tx:
-        found = await access.lock_enrolment_token(tx, token)
-        if found is None:
-            raise Unauthenticated("the enrolment token is unknown, used or expired")
-        agent_id = new_id("ag", tx.now)
-        facts = enrolment.model_dump(exclude={"token"})
-        await fleet.insert(tx, agent_id, credential_hash=secret.hash, facts=facts)
-        await access.use_enrolment_token(tx, found["id"], agent_id)
-        await audit.record(
-            tx,
-            Actor(agent_id, ActorType.AGENT, address=address, request_id=request_id),
-            "agent_enrolled",
-            on=("agent", agent_id),
-            category=Category.AUTH,
-            name=enrolment.name,
-            token_id=found["id"],
-        )
-    anchor = await authority.trust_anchor(on, "iss-local")
-    return wire.Enrolled(agent_id=agent_id, credential=secret.text, ca_pem=x509.pem(anchor))
 
 
 async def retire(
@@ -159,10 +100,15 @@ async def own(on: Platform, actor: Actor, agent_id: str) -> str:
     return agent_id
 
 
-async def heartbeat(on: Platform, actor: Actor, agent_id: str, beat: wire.Heartbeat) -> None:
+async def heartbeat(
+    on: Platform, actor: Actor, agent_id: str, beat: wire.Heartbeat
+) -> wire.HeartbeatRecorded:
+    """Note that the agent is alive, and tell it when its credential has become old."""
     await own(on, actor, agent_id)
     async with on.db.read() as session:
-        await fleet.heartbeat(session, agent_id, beat.model_dump())
+        made_at = await fleet.heartbeat(session, agent_id, beat.model_dump())
+    is_old = on.clock() - made_at > on.terms.agent_credential_renew_after
+    return wire.HeartbeatRecorded(status="heartbeat_recorded", renew_credential=is_old)
 
 
 async def work(

@@ -67,7 +67,7 @@ async def run(on: Platform, actor: Actor, *, plan: Plan, items: Sequence[Item]) 
         Invalid: for a private key among the certificates, or naming the field that is wrong for
             all. Nothing has been imported then.
     """
-    actor.scope(Permission.CERT_ISSUE)
+    actor.everywhere(Permission.CERT_ISSUE)
     for index, item in enumerate(items):
         if holds_key(item.pem):
             field = f"certificates.{index}.pem"

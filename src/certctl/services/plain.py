@@ -151,7 +151,7 @@ async def create(
     Raises:
         Invalid: naming the field. Conflict: the id or a unique name is taken.
     """
-    actor.scope(kind.edit)
+    actor.everywhere(kind.edit)
     values = {name: value for name, value in values.items() if value is not None}
     chosen = values.pop("id", None)
     kind.check(values)

@@ -24,6 +24,7 @@ class Terms:
     job_awaiting_csr_timeout: timedelta
     job_awaiting_approval_timeout: timedelta
     job_agent_offline_ttl: timedelta
+    agent_credential_renew_after: timedelta
     job_retention: timedelta
     notification_retention: timedelta
     ari_timeout: timedelta
@@ -39,6 +40,20 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class EnvironmentKey:
+    """An API key of the settings, already hashed."""
+
+    name: str
+    hash: bytes
+    admin: bool
+
+    @property
+    def baseline(self) -> tuple[str, ...]:
+        """The roles that it has besides those that were given to it."""
+        return ("r-admin",) if self.admin else ("r-viewer",)
+
+
+@dataclass(frozen=True)
 class Platform:
     """`signer` opens the private key that is sealed at a place; `notifiers` are the channels that
     are configured, by name."""
@@ -51,4 +66,6 @@ class Platform:
     data_key: DataKey
     signer: Callable[[Place, bytes], Signer]
     notifiers: Mapping[str, Notifier]
+    environment_keys: tuple[EnvironmentKey, ...]
+    bootstrap_token_hash: bytes | None
     terms: Terms

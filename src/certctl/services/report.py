@@ -9,7 +9,7 @@ from certctl.store import notifications, report
 
 async def gauges(on: Platform, actor: Actor) -> dict[str, int]:
     """The established metrics that are counted in the database."""
-    actor.scope(Permission.METRICS_READ)
+    actor.everywhere(Permission.METRICS_READ)
     async with on.db.read() as session:
         return {
             **await report.gauges(session),

@@ -11,33 +11,33 @@ from certctl.store.db import Row
 
 
 async def summary(on: Platform, actor: Actor) -> dict[str, Any]:
-    actor.scope(Permission.STATS_READ)
+    actor.everywhere(Permission.STATS_READ)
     async with on.db.read() as session:
         return {**await statistics.summary(session), "completed_at": on.clock()}
 
 
 async def by_status(on: Platform, actor: Actor) -> list[Row]:
-    actor.scope(Permission.STATS_READ)
+    actor.everywhere(Permission.STATS_READ)
     async with on.db.read() as session:
         return await statistics.by_status(session)
 
 
 async def expirations(on: Platform, actor: Actor, days: int) -> list[Row]:
     """A row for each of the coming `days`."""
-    actor.scope(Permission.STATS_READ)
+    actor.everywhere(Permission.STATS_READ)
     async with on.db.read() as session:
         return await statistics.expirations(session, days)
 
 
 async def job_trends(on: Platform, actor: Actor, days: int) -> list[Row]:
     """A row for each of the past `days`."""
-    actor.scope(Permission.STATS_READ)
+    actor.everywhere(Permission.STATS_READ)
     async with on.db.read() as session:
         return await statistics.job_trends(session, days)
 
 
 async def issuances(on: Platform, actor: Actor, days: int) -> list[Row]:
     """A row for each of the past `days`."""
-    actor.scope(Permission.STATS_READ)
+    actor.everywhere(Permission.STATS_READ)
     async with on.db.read() as session:
         return await statistics.issuances(session, days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from certctl.domain.access import Scope
@@ -52,16 +53,20 @@ async def insert(tx: Tx, agent_id: str, *, credential_hash: bytes, facts: Mappin
     )
 
 
-async def heartbeat(session: Session, agent_id: str, facts: Mapping[str, str]) -> None:
-    """Note that the agent is alive; empty facts keep what was known."""
+async def heartbeat(session: Session, agent_id: str, facts: Mapping[str, str]) -> datetime:
+    """Note that the agent is alive; empty facts keep what was known. When its credential was
+    made."""
     sets = ", ".join(f"{name} = coalesce(nullif(%({name})s, ''), {name})" for name in FACTS)
-    await session.run(
+    row = await session.only(
+        f"agent {agent_id}",
         f"""UPDATE agents SET {sets}, address = coalesce(%(address)s, address),
-                last_heartbeat_at = now() WHERE id = %(id)s""",
+                last_heartbeat_at = now() WHERE id = %(id)s RETURNING credential_made_at""",
         id=agent_id,
         address=_address(facts.get("ip_address", "")),
         **{name: facts.get(name, "") for name in FACTS},
     )
+    made_at: datetime = row["credential_made_at"]
+    return made_at
 
 
 def _address(text: str) -> str | None:

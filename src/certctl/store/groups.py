@@ -55,6 +55,15 @@ async def name_members(tx: Tx, group_id: str, agent_ids: Sequence[str], *, membe
     )
 
 
+async def add_member(tx: Tx, group_id: str, agent_id: str) -> None:
+    await tx.run(
+        """INSERT INTO agent_group_members (agent_group_id, agent_id) VALUES (%(group)s, %(agent)s)
+           ON CONFLICT DO NOTHING""",
+        group=group_id,
+        agent=agent_id,
+    )
+
+
 async def unknown(tx: Tx, agent_ids: Sequence[str]) -> list[str]:
     """Those of the ids that name no agent."""
     rows = await tx.all(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 
@@ -27,7 +27,13 @@ class Signals:
     def __init__(self, conninfo: str) -> None:
         self._conninfo = conninfo
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._subscribed: dict[str, list[Callable[[], None]]] = defaultdict(list)
         self.closed = asyncio.Event()
+        self.hears = False  # whether wake-ups arrive at present
+
+    def subscribe(self, key: str, act: Callable[[], None]) -> None:
+        """`act` at every wake-up for `key`, and whenever some may have been missed."""
+        self._subscribed[key].append(act)
 
     @contextlib.contextmanager
     def expecting(self, key: str) -> Iterator[asyncio.Event]:
@@ -63,6 +69,18 @@ class Signals:
         )
         async with connection:
             await connection.execute(f"LISTEN {CHANNEL}")
-            async for note in connection.notifies():
-                for event in self._waiting.get(note.payload, ()):
-                    event.set()
+            for acts in self._subscribed.values():
+                for act in acts:
+                    act()
+            self.hears = True
+            try:
+                async for note in connection.notifies():
+                    self._arrived(note.payload)
+            finally:
+                self.hears = False
+
+    def _arrived(self, key: str) -> None:
+        for event in self._waiting.get(key, ()):
+            event.set()
+        for act in self._subscribed.get(key, ()):
+            act()

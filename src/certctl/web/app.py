@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from certctl.domain.access import Actor
+from certctl.domain.access import Actor, ActorType, actor_with_roles
 from certctl.services import firststart
 from certctl.services.platform import Platform
 from certctl.web import gate, openapi
@@ -24,19 +24,24 @@ from certctl.web.api import (
     groups,
     importing,
     jobs,
+    keys,
     notifications,
     organisation,
     policies,
     reports,
+    roles,
     stats,
 )
 from certctl.web.front import Face, FrontDoor
 from certctl.web.limits import Limiter, per_address, per_key
-from certctl.web.public import enrolment, ops, status
+from certctl.web.public import bootstrap, enrolment, ops, status
 
-FACES: Final = (ops.FACE, enrolment.FACE, status.FACE)
+FACES: Final = (ops.FACE, bootstrap.FACE, enrolment.FACE, status.FACE)
+ANONYMOUS: Final = actor_with_roles("actor-demo-anon", ("r-admin",), kind=ActorType.ANONYMOUS)
 RESOURCES: Final = (
     access.auth,
+    roles.roles,
+    keys.keys,
     bulk.bulk,
     bulk.operations,
     importing.imports,
@@ -79,20 +84,24 @@ def management_door(
     *,
     readiness: ops.Readiness,
     budgets: Budgets,
+    auth_type: str = "api-key",
 ) -> FrontDoor:
     """The HTTPS listener: public faces first, then everything behind the gate."""
     by_address = per_address(budgets.by_address)
+    anybody = ANONYMOUS if auth_type == "none" else None
     behind = gate.management_api(
         RESOURCES,
         platform,
         authenticate,
         limiter=per_key(budgets.by_key),
         strangers=by_address,
+        anybody=anybody,
         max_body=budgets.max_body,
     )
     enrolling = enrolment.enrolment_app(platform, firststart.ISSUER_ID)
     faces = (
-        Face(ops.FACE, ops.ops_app(readiness), by_address),
+        Face(ops.FACE, ops.ops_app(readiness, auth_type), by_address),
+        Face(bootstrap.FACE, bootstrap.bootstrap_app(platform), by_address),
         Face(enrolment.FACE, enrolling, by_address),
         _status_face(platform, budgets),
     )

@@ -156,18 +156,20 @@ def management_api(
     *,
     limiter: Callable[[str], None],
     strangers: Callable[[str | None], None],
+    anybody: Actor | None = None,
     max_body: int,
 ) -> Gate:
     """One ASGI app whose only routes are the gated ones.
 
     `authenticate` turns a bearer secret into an actor; `limiter` takes the actor's name, and
-    `strangers` the address of whoever could not be authenticated: both raise TooMany. Bodies
-    over `max_body` bytes are refused before they are read whole.
+    `strangers` the address of whoever could not be authenticated: both raise TooMany. `anybody`
+    is who a caller without a secret is, where that is allowed. Bodies over `max_body` bytes are
+    refused before they are read whole.
     """
     api = described(resources)
     api.state.platform = platform
     _errors(api)
-    return Gate(api, authenticate, limiter, strangers=strangers, max_body=max_body)
+    return Gate(api, authenticate, limiter, strangers=strangers, anybody=anybody, max_body=max_body)
 
 
 def described(resources: Iterable[Resource]) -> FastAPI:
@@ -307,12 +309,14 @@ class Gate:
         limiter: Callable[[str], None],
         *,
         strangers: Callable[[str | None], None],
+        anybody: Actor | None,
         max_body: int,
     ) -> None:
         self.api = api
         self._authenticate = authenticate
         self._limiter = limiter
         self._strangers = strangers
+        self._anybody = anybody
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -331,6 +335,9 @@ class Gate:
     async def _actor(self, request: Request) -> Actor:
         address = request.client.host if request.client else None
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if not scheme and self._anybody is not None:
+            self._strangers(address)
+            return with_request(self._anybody, address=address, request_id=request.state.request_id)
         if scheme.lower() != "bearer" or not secret:
             self._strangers(address)
             raise Unauthenticated("send Authorization: Bearer with an API key")

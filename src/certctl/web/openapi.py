@@ -30,7 +30,6 @@ def document(api: FastAPI) -> dict[str, Any]:
 
 def _public() -> dict[str, Any]:
     json = "application/json"
-    issuer = _path("id", "An issuer's id or a CA's id")
     return {
         "/health": {"get": _open("getHealth", "The process is alive", {200: (json, _object())})},
         "/ready": {
@@ -44,21 +43,37 @@ def _public() -> dict[str, Any]:
         "/api/v1/auth/info": {
             "get": _open("getAuthInfo", "How to sign in", {200: (json, _object())})
         },
+        "/api/v1/auth/bootstrap": {
+            "get": _open(
+                "getAuthBootstrap",
+                "Whether the bootstrap token can be used",
+                {200: (json, _object())},
+            ),
+            "post": _sent(
+                "postAuthBootstrap",
+                "The bootstrap token for the first administrator's key",
+                {201: (json, _object())} | dict.fromkeys((400, 401, 410, 413), (json, PROBLEM)),
+            ),
+        },
         "/api/v1/ca": {
             "get": _open(
                 "getTrustAnchor", "The root CA, PEM", {200: ("application/x-pem-file", BINARY)}
             )
         },
         "/api/v1/agents/enrol": {
-            "post": {
-                **_open(
-                    "enrolAgent",
-                    "A one-time token for a credential",
-                    {201: (json, _object())} | dict.fromkeys((400, 401, 409), (json, PROBLEM)),
-                ),
-                "requestBody": {"content": {json: {"schema": _object()}}, "required": True},
-            }
+            "post": _sent(
+                "enrolAgent",
+                "A one-time token for a credential",
+                {201: (json, _object())} | dict.fromkeys((400, 401, 409, 413), (json, PROBLEM)),
+            )
         },
+        **_relying_parties(),
+    }
+
+
+def _relying_parties() -> dict[str, Any]:
+    issuer = _path("id", "An issuer's id or a CA's id")
+    return {
         "/.well-known/pki/ocsp/{id}": {
             "post": {
                 **_open("ocspPost", "OCSP (RFC 6960)", _ocsp()),
@@ -113,6 +128,12 @@ def _open(name: str, summary: str, answers: dict[int, tuple[str, Any]]) -> dict[
             for code, (kind, schema) in answers.items()
         },
     }
+
+
+def _sent(name: str, summary: str, answers: dict[int, tuple[str, Any]]) -> dict[str, Any]:
+    """As `_open`, with a JSON body."""
+    body = {"content": {"application/json": {"schema": _object()}}, "required": True}
+    return {**_open(name, summary, answers), "requestBody": body}
 
 
 def _path(name: str, text: str) -> dict[str, Any]:

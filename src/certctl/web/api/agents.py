@@ -8,7 +8,7 @@ from fastapi import Query
 
 from certctl import wire
 from certctl.domain.access import Permission
-from certctl.services import deploy, fleet
+from certctl.services import deploy, enrolment, fleet
 from certctl.web.gate import Call, Resource
 
 calls = Resource("/agents", tag="agent protocol")
@@ -18,14 +18,21 @@ OWN = (404, 410)
 @calls.post(
     "/{id}/heartbeat",
     needs=Permission.AGENT_HEARTBEAT,
-    answer=wire.Status,
+    answer=wire.HeartbeatRecorded,
     status=200,
     errors=OWN,
 )
 async def heartbeat(call: Call, id: str, body: wire.Heartbeat) -> Any:
     """The agent is alive; 410 tells it that it has been retired."""
-    await fleet.heartbeat(call.on, call.actor, id, body)
-    return {"status": "heartbeat_recorded"}
+    return await fleet.heartbeat(call.on, call.actor, id, body)
+
+
+@calls.post(
+    "/{id}/credential", needs=Permission.AGENT_HEARTBEAT, answer=wire.Credential, errors=OWN
+)
+async def next_credential(call: Call, id: str) -> Any:
+    """The agent's next credential; the present one ends when that is first used."""
+    return await enrolment.next_credential(call.on, call.actor, id)
 
 
 @calls.get("/{id}/work", needs=Permission.AGENT_JOB_POLL, answer=wire.Work, errors=OWN)

@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import Field
 
 from certctl.domain.access import Permission
-from certctl.services import fleet, plain
+from certctl.services import enrolment, fleet, plain
 from certctl.web.api.common import Created, Id, In, NameText, Out, Page, Paged, Text
 from certctl.web.api.crud import crud
 from certctl.web.gate import Call, Resource
@@ -63,7 +63,12 @@ class Agent(Out):
 
 
 class NewToken(In):
+    """For a new agent, put into a group if one is named, or for an agent that has lost its
+    credential."""
+
     ttl_seconds: Annotated[int, Field(ge=60, le=7 * 86400)] = 3600
+    agent_group_id: Id | None = None
+    agent_id: Id | None = None
 
 
 class Token(Out):
@@ -72,6 +77,19 @@ class Token(Out):
     id: str
     token: str
     expires_at: Created
+
+
+class TokenShown(Out):
+    id: str
+    created_by: str
+    created_at: Created
+    expires_at: Created
+    agent_group_id: str | None
+    for_agent_id: str | None
+
+
+class Tokens(Out):
+    tokens: list[TokenShown]
 
 
 class Counts(Out):
@@ -102,8 +120,31 @@ async def list_retired_agents(call: Call, page: Paged) -> Any:
 @agents.post("/enrolment-tokens", needs=Permission.AGENT_EDIT, answer=Token)
 async def create_enrolment_token(call: Call, body: NewToken) -> Any:
     """A one-time token with which one agent can enrol."""
-    lifetime = timedelta(seconds=body.ttl_seconds)
-    return await fleet.make_token(call.on, call.actor, lifetime=lifetime)
+    return await enrolment.make_token(
+        call.on,
+        call.actor,
+        lifetime=timedelta(seconds=body.ttl_seconds),
+        agent_group_id=body.agent_group_id,
+        agent_id=body.agent_id,
+    )
+
+
+@agents.get("/enrolment-tokens", needs=Permission.AGENT_EDIT, answer=Tokens, errors=())
+async def list_enrolment_tokens(call: Call) -> Any:
+    """The tokens that can still be used."""
+    return {"tokens": await enrolment.tokens(call.on, call.actor)}
+
+
+@agents.delete("/enrolment-tokens/{id}", needs=Permission.AGENT_EDIT)
+async def revoke_enrolment_token(call: Call, id: str) -> None:
+    """Let a token that was not used be of no use."""
+    await enrolment.revoke_token(call.on, call.actor, id)
+
+
+@agents.delete("/{id}/credential", needs=Permission.AGENT_EDIT)
+async def revoke_agent_credential(call: Call, id: str) -> None:
+    """From now on the agent is a stranger, until it enrols with a token for it."""
+    await enrolment.revoke_credential(call.on, call.actor, id)
 
 
 @agents.get("/{id}", needs=Permission.AGENT_READ, answer=Agent)

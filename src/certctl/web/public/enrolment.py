@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from certctl import wire
-from certctl.domain.errors import Invalid
 from certctl.pki import x509
-from certctl.services import authority, fleet
+from certctl.services import authority, enrolment
 from certctl.services.platform import Platform
 from certctl.web import problems
-from certctl.web.public.router import Declared, PublicRouter, body_of
+from certctl.web.public.router import Declared, PublicRouter, body_of, json_answer, parsed
 
 FACE: Final = Declared(
     paths=("/api/v1/ca", "/api/v1/agents/enrol"),
@@ -34,17 +31,12 @@ def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
         return Response(x509.pem(anchor), media_type="application/x-pem-file")
 
     async def enrol(request: Request) -> Response:
-        enrolment = _parsed(await body_of(request, MOST))
+        wish = parsed(wire.Enrolment, await body_of(request, MOST))
         address = request.client.host if request.client else None
-        enrolled = await fleet.enrol(
-            platform, enrolment, address=address, request_id=request.state.request_id
+        enrolled = await enrolment.enrol(
+            platform, wish, address=address, request_id=request.state.request_id
         )
-        return Response(
-            msgspec.json.encode(enrolled.model_dump()),
-            201,
-            headers={"Cache-Control": "no-store"},
-            media_type="application/json",
-        )
+        return json_answer(enrolled.model_dump(), 201)
 
     return PublicRouter(
         [
@@ -53,12 +45,3 @@ def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
         ],
         tell=problems.response,
     )
-
-
-def _parsed(body: bytes) -> wire.Enrolment:
-    try:
-        return wire.Enrolment.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(map(str, first["loc"])) or "body"
-        raise Invalid(f"{field}: {first['msg']}", field=field) from None

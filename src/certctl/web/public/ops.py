@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp
 
 from certctl import __version__
 from certctl.web import problems
-from certctl.web.public.router import Declared, PublicRouter
+from certctl.web.public.router import Declared, PublicRouter, json_answer
 
 FACE: Final = Declared(
     paths=("/health", "/ready", "/api/v1/version", "/api/v1/auth/info"),
@@ -29,20 +28,20 @@ FACE: Final = Declared(
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 
 
-def ops_app(readiness: Readiness) -> ASGIApp:
+def ops_app(readiness: Readiness, auth_type: str) -> ASGIApp:
     """`readiness` names each part and says `ok` or what is wrong with it."""
 
     async def health(request: Request) -> Response:
-        return _json({"status": "healthy"})
+        return json_answer({"status": "healthy"})
 
     async def ready(request: Request) -> Response:
         parts = await readiness()
         fine = all(state == "ok" for state in parts.values())
         body = {"status": "ready" if fine else "not_ready", **parts}
-        return _json(body, 200 if fine else 503)
+        return json_answer(body, 200 if fine else 503)
 
     async def version(request: Request) -> Response:
-        return _json(
+        return json_answer(
             {
                 "version": __version__,
                 "commit": "",
@@ -53,7 +52,7 @@ def ops_app(readiness: Readiness) -> ASGIApp:
         )
 
     async def auth_info(request: Request) -> Response:
-        return _json({"auth_type": "api-key", "required": True})
+        return json_answer({"auth_type": auth_type, "required": auth_type != "none"})
 
     return PublicRouter(
         [
@@ -63,13 +62,4 @@ def ops_app(readiness: Readiness) -> ASGIApp:
             Route("/api/v1/auth/info", auth_info, methods=["GET"]),
         ],
         tell=problems.response,
-    )
-
-
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(
-        msgspec.json.encode(body),
-        status,
-        headers={"Cache-Control": "no-store"},
-        media_type="application/json",
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+import msgspec
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -57,6 +60,29 @@ class PublicRouter:
 
 def _request_id(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", ""))
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parsed(model: type[Model], body: bytes) -> Model:
+    """The body as `model`. Raises Invalid naming the first field to mend."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"])) or "body"
+        raise Invalid(f"{field}: {first['msg']}", field=field) from None
+
+
+def json_answer(body: Any, status: int = 200) -> Response:
+    """JSON that nobody keeps."""
+    return Response(
+        msgspec.json.encode(body),
+        status,
+        headers={"Cache-Control": "no-store"},
+        media_type="application/json",
+    )
 
 
 async def body_of(request: Request, most: int) -> bytes:
