@@ -35,6 +35,7 @@ from certctl.services.platform import Platform
 from certctl.store import certificates as rows
 from certctl.store.embedded import recorded_conninfo
 from tests import bench_wrk
+from tests.bench_audit import audit_rates
 from tests.bench_million import million
 from tests.flows.system import System, until
 from tests.tools import need
@@ -271,6 +272,7 @@ async def run(system: System) -> None:
         ids = await issuance(built.platform)
         await ocsp_answers(built.platform, system, ids)
         await inventory_page(built.platform, system)
+        await audit_rates(built.platform, report)
         await at_a_million(built.platform, system)
 
 

@@ -57,6 +57,8 @@ def terms(**changes: object) -> Terms:
         responder_validity=timedelta(days=30),
         responder_grace=timedelta(days=7),
         server_certificate_validity=timedelta(days=30),
+        audit_checkpoint_interval=timedelta(hours=1),
+        audit_checkpoint_dir=None,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 

@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "pki_http_port": ("80", 80, ("-1", "eighty")),
     "pki_base_url": ("http://pki.example/", "http://pki.example", ("https://pki.example", "pki")),
     "database_url": ("postgres://db/x", "postgres://db/x", ()),
+    "database_owner_url": ("postgres://owner@db/x", "postgres://owner@db/x", ()),
     "database_max_conns": ("4", 4, ("3", "501", "many")),
     "config_encryption_key": ("k" * 32, "k" * 32, ("k" * 31, "change-me-32-char-encryption-key")),
     "api_keys_named": ("", (), ("name", "name:", ":key", "n:0123456789abcdef:root", "n:short")),
@@ -66,6 +67,8 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "ocsp_responder_validity": ("400h", timedelta(hours=400), ("10m", "100h")),
     "ocsp_responder_rotation_grace": ("1h", timedelta(hours=1), ("720h", "-1h")),
     "server_certificate_validity": ("48h", timedelta(days=2), ("30m", "9" * 20 + "d")),
+    "audit_checkpoint_interval": ("30m", timedelta(minutes=30), ("59s", "hourly")),
+    "audit_checkpoint_dir": ("/srv/kept", Path("/srv/kept"), ()),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }
 PAIRED = {"server_tls_cert_path", "server_tls_key_path"}
@@ -75,6 +78,8 @@ KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 def one(field: str, text: str) -> dict[str, str]:
     """The environment with this setting, and with the other of a pair."""
     pair = {variable(name): "/x" for name in PAIRED - {field}} if field in PAIRED else {}
+    if field == "database_owner_url":
+        pair = {variable("database_url"): "postgres://db/x"}
     return {variable(field): text, **pair}
 
 
@@ -102,7 +107,9 @@ def test_a_bad_value_stops_the_start_with_the_name_of_the_setting(field: str, te
     assert "\n" not in refused.value.message
 
 
-@pytest.mark.parametrize("field", ["config_encryption_key", "api_keys_named", "database_url"])
+@pytest.mark.parametrize(
+    "field", ["config_encryption_key", "api_keys_named", "database_url", "database_owner_url"]
+)
 def test_a_secret_is_in_no_refusal_and_no_representation(field: str) -> None:
     secret = "hunter2-hunter2"
     try:

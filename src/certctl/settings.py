@@ -152,6 +152,11 @@ class Settings(BaseModel):
         SecretStr(""),
         description="postgres:// URL of a PostgreSQL 15 or newer; default: an embedded one",
     )
+    database_owner_url: SecretStr = Field(
+        SecretStr(""),
+        description="The same database as the role that owns its tables: it migrates, and the role "
+        "of CERTCTL_DATABASE_URL can then only add to the audit trail",
+    )
     database_max_conns: int = Field(
         20, ge=4, le=500, description="Most connections that one process opens"
     )
@@ -289,6 +294,15 @@ class Settings(BaseModel):
     server_certificate_validity: Duration = Field(
         timedelta(days=30), ge=timedelta(hours=1), description="Life of the own server certificate"
     )
+    audit_checkpoint_interval: Duration = Field(
+        timedelta(hours=1),
+        ge=timedelta(minutes=1),
+        description="How often the newest seal of the audit trail is signed",
+    )
+    audit_checkpoint_dir: Path | None = Field(
+        None,
+        description="Directory where signed checkpoints are also written, to be kept elsewhere",
+    )
     shutdown_grace: Duration = Field(
         timedelta(seconds=20), description="Longest wait for requests and jobs at the stop"
     )
@@ -334,6 +348,8 @@ class Settings(BaseModel):
             raise ValueError(
                 "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
             )
+        if self.owner_url and not self.database_url.get_secret_value():
+            raise ValueError("CERTCTL_DATABASE_OWNER_URL goes together with CERTCTL_DATABASE_URL")
         if self.auth_type == "none" and not (is_loopback(self.server_host) or self.demo_mode_ack):
             raise ValueError(
                 "CERTCTL_AUTH_TYPE=none makes everybody an administrator, and CERTCTL_SERVER_HOST "
@@ -360,6 +376,11 @@ class Settings(BaseModel):
                 "set it to the http URL that relying parties reach"
             )
         return self
+
+    @property
+    def owner_url(self) -> str:
+        """The URL of the tables' owner; empty when the server's own role is that."""
+        return self.database_owner_url.get_secret_value()
 
     @property
     def public_url(self) -> str:

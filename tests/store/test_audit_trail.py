@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from certctl.services import audit
+from certctl.services import audit, trail
 from certctl.services.audit import Sealer
 from certctl.store.db import Tx
 from tests import kit
@@ -39,7 +39,7 @@ async def test_everything_that_was_committed_is_sealed_in_order(world: World) ->
     counted = await kit.value(world, "SELECT sum(row_count) FROM audit_seals")
     assert counted == await kit.value(world, "SELECT count(*) FROM audit_events")
     assert await unsealed(world) == 0
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
 
 
 async def test_a_row_is_not_sealed_before_a_smaller_number_can_still_come(world: World) -> None:
@@ -55,7 +55,7 @@ async def test_a_row_is_not_sealed_before_a_smaller_number_can_still_come(world:
     await sealer.tick()
     await sealer.tick()
     assert await unsealed(world) == 0
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
 
 
 async def test_a_number_drawn_by_a_younger_transaction_before_an_older_ones_is_not_left_out(
@@ -75,7 +75,7 @@ async def test_a_number_drawn_by_a_younger_transaction_before_an_older_ones_is_n
     await sealer.tick()
     await sealer.tick()
     assert await unsealed(world) == 0
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
 
 
 async def test_no_row_is_left_out_by_two_sealers_under_many_writers(world: World) -> None:
@@ -100,7 +100,7 @@ async def test_no_row_is_left_out_by_two_sealers_under_many_writers(world: World
     await seal_all(world)
     counted = await kit.value(world, "SELECT sum(row_count) FROM audit_seals")
     assert counted == await kit.value(world, "SELECT count(*) FROM audit_events")
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
 
 
 async def test_a_number_that_was_never_committed_is_no_problem(world: World) -> None:
@@ -114,7 +114,7 @@ async def test_a_number_that_was_never_committed_is_no_problem(world: World) -> 
     async with world.platform.db.transaction() as tx:
         await write(tx, "committed")
     await seal_all(world)
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
 
 
 async def tamper(world: World, statement: str) -> None:
@@ -153,12 +153,12 @@ async def test_tampering_is_found_and_told(world: World, statement: str, words: 
     async with world.platform.db.transaction() as tx:
         await write(tx, "for a second seal")
     await seal_all(world)
-    assert await audit.verify(world.platform) == []
+    assert await trail.verify(world.platform) == []
     await tamper(world, statement)
-    problems = await audit.verify(world.platform)
+    problems = await trail.verify(world.platform)
     assert any(words in problem for problem in problems), problems
 
 
 async def test_a_changed_event_that_is_not_sealed_yet_is_found_by_its_hash(world: World) -> None:
     await tamper(world, "UPDATE audit_events SET action = 'nothing happened'")
-    assert await audit.verify(world.platform)
+    assert await trail.verify(world.platform)

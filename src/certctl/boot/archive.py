@@ -7,7 +7,7 @@ from pathlib import Path
 
 from certctl.boot import handover, keys
 from certctl.boot.platform import bring_up_to_date, build, database, running_or_started
-from certctl.services import audit
+from certctl.services import trail
 from certctl.settings import Settings
 from certctl.store import backup as archives
 
@@ -30,12 +30,13 @@ async def restore(settings: Settings, file: Path, *, force: bool) -> None:
     """Bring a backup back into an empty database, or with `force` into any."""
     keys.prepare_data_dir(settings.data_dir)
     async with database(settings, may_start=True) as conninfo:
-        await archives.restore(conninfo, file, data_dir=settings.data_dir, force=force)
-        await bring_up_to_date(conninfo)
+        owner = settings.owner_url
+        await archives.restore(owner or conninfo, file, data_dir=settings.data_dir, force=force)
+        await bring_up_to_date(conninfo, owner)
     print(f"restored from {file}; start `certctl serve`")
 
 
 async def verify_audit(settings: Settings) -> list[str]:
     """What does not fit in the audit trail, in words."""
     async with running_or_started(settings) as conninfo, build(settings, conninfo) as built:
-        return await audit.verify(built.platform)
+        return await trail.verify(built.platform)

@@ -97,7 +97,7 @@ def migrate() -> None:
 
     async def main() -> None:
         async with running_or_started(loaded) as conninfo:
-            applied = await bring_up_to_date(conninfo)
+            applied = await bring_up_to_date(conninfo, loaded.owner_url)
             print(f"applied: {', '.join(map(str, applied)) or 'nothing was pending'}")
 
     run(main())

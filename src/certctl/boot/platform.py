@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from procrastinate.app import App
+from psycopg import AsyncConnection
 
 from certctl.boot import keys
 from certctl.connectors import catalog
@@ -22,7 +24,7 @@ from certctl.services import firststart
 from certctl.services.access import secret_hash
 from certctl.services.platform import EnvironmentKey, Platform, Terms
 from certctl.settings import Settings
-from certctl.store import migrate, secrets
+from certctl.store import grants, migrate, secrets
 from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres, recorded_conninfo
 from certctl.store.queue import Queue, make_app
@@ -60,6 +62,8 @@ def terms(settings: Settings) -> Terms:
         responder_validity=settings.ocsp_responder_validity,
         responder_grace=settings.ocsp_responder_rotation_grace,
         server_certificate_validity=settings.server_certificate_validity,
+        audit_checkpoint_interval=settings.audit_checkpoint_interval,
+        audit_checkpoint_dir=settings.audit_checkpoint_dir,
     )
 
 
@@ -148,12 +152,49 @@ async def _answers(settings: Settings) -> bool:
         return False
 
 
-async def bring_up_to_date(conninfo: str) -> list[int]:
-    """Migrate the schema and the queue's tables; the numbers of the migrations applied."""
-    applied = await migrate.migrate(conninfo)
-    async with migrate.connect(conninfo) as connection, migrate.locked(connection):
-        await migrate.install_queue(connection)
+async def bring_up_to_date(conninfo: str, owner: str = "") -> list[int]:
+    """Migrate the schema and the queue's tables; the numbers of the migrations applied.
+
+    With `owner`, the URL of the role that owns the tables, that role does it and gives the role of
+    `conninfo` what the server needs and no more. Without it, a role that owns nothing finds
+    everything done.
+
+    Raises:
+        Unavailable, Unsafe: as `migrate`; when the server's role can change the audit trail; when
+            it owns nothing and something is to be done.
+    """
+    async with migrate.connect(conninfo) as connection:
+        role = await grants.identity(connection)
+        if not owner and await grants.is_guest(connection):
+            await _check_done(connection, conninfo)
+            return []
+    async with _of_the_owner(bool(owner)):
+        applied = await migrate.migrate(owner or conninfo)
+        async with migrate.connect(owner or conninfo) as connection, migrate.locked(connection):
+            await migrate.install_queue(connection)
+            if owner:
+                await grants.grant(connection, role)
     return applied
+
+
+async def _check_done(connection: AsyncConnection[Any], conninfo: str) -> None:
+    if await migrate.pending(conninfo) or not await migrate.is_queue_current(connection):
+        raise Unsafe(
+            "the schema is older than this certctl, and the role of CERTCTL_DATABASE_URL does not "
+            "own it: run `certctl migrate` with CERTCTL_DATABASE_OWNER_URL"
+        )
+
+
+@asynccontextmanager
+async def _of_the_owner(is_owner: bool) -> AsyncIterator[None]:
+    """Errors about the owner's URL name its setting."""
+    try:
+        yield
+    except (Unavailable, Unsafe) as error:
+        if not is_owner:
+            raise
+        words = error.message.replace("CERTCTL_DATABASE_URL", "CERTCTL_DATABASE_OWNER_URL")
+        raise type(error)(words) from error
 
 
 @asynccontextmanager

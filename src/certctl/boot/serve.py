@@ -16,7 +16,7 @@ from certctl.boot.platform import Built, bring_up_to_date, build, database
 from certctl.domain.errors import CertctlError
 from certctl.pki import keys as pki_keys
 from certctl.pki import x509
-from certctl.services import authority, firststart, report, status
+from certctl.services import authority, checkpoints, firststart, report, status
 from certctl.services.access import Authenticator
 from certctl.settings import Settings
 from certctl.store import migrate
@@ -44,7 +44,7 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
             bind(settings.pki_http_host, settings.pki_http_port, setting="CERTCTL_PKI_HTTP_PORT")
         )
         conninfo = await stack.enter_async_context(database(settings, may_start=True))
-        await bring_up_to_date(conninfo)
+        await bring_up_to_date(conninfo, settings.owner_url)
         built = await stack.enter_async_context(build(settings, conninfo))
         issuing_id = await first_start(built)
         certificate = await own_certificate(built, issuing_id)
@@ -116,6 +116,7 @@ async def first_start(built: Built) -> str:
             built.platform, issuing_id, "server", grace=timedelta(0)
         )
         await status.keep_fresh(built.platform)
+        await checkpoints.ensure_key(built.platform)
         anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
         await firststart.first_admin(
             built.platform,

@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
+from certctl.cli import trail
 from certctl.cli.listing import AllFlag, PageFlag, PerPageFlag, rows
 from certctl.cli.options import ApiCommand, api, group, show
 
@@ -17,8 +18,14 @@ audit = group(
     certctl audit list --actor admin --since 2026-01-01T00:00:00Z
     certctl audit list --resource-id mc-…        the life of one certificate
     certctl audit list --all -o json             every event, for a program
+    certctl audit export --from 2026-01-01T00:00:00Z --out audit.ndjson
+    certctl audit checkpoint --out kept.json --key kept.pem
+    certctl audit verify --export audit.ndjson --checkpoint kept.json --key kept.pem
     """
 )
+audit.command("export", cls=ApiCommand)(trail.export)
+audit.command("checkpoint", cls=ApiCommand)(trail.checkpoint)
+audit.command("verify", cls=ApiCommand)(trail.verify)
 SHOWN: Final = ("timestamp", "actor", "action", "resource_type", "resource_id")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -78,6 +79,23 @@ class Api:
     def download(self, *path: str, body: Any) -> bytes:
         """A POST that answers with a file."""
         return self._answer("POST", path, query={}, body=body).content
+
+    @contextmanager
+    def stream(self, *path: str, **query: Any) -> Iterator[Iterator[bytes]]:
+        """A GET whose answer is read piece by piece, and must not end before its end."""
+        where = "/api/v1/" + "/".join(quote(segment, safe="") for segment in path)
+        given = {name: value for name, value in query.items() if value is not None}
+        try:
+            with self._http.stream("GET", where, params=given) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise _problem(answer, self.access)
+                yield answer.iter_bytes()
+        except httpx.TimeoutException as error:
+            told = f"{self.access.server_url} was silent for {TIMEOUT:g} s"
+            raise Unavailable(told) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(_unreachable(error, self.access)) from error
 
     def walk(self, *path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """Every row of a list, by cursor."""

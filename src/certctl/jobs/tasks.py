@@ -13,7 +13,17 @@ from typing import Final
 
 from procrastinate.app import App
 
-from certctl.services import bulk, digest, notify, policy, renew, status, suggest, sweep
+from certctl.services import (
+    bulk,
+    checkpoints,
+    digest,
+    notify,
+    policy,
+    renew,
+    status,
+    suggest,
+    sweep,
+)
 from certctl.services.audit import Sealer
 from certctl.services.issue import run
 from certctl.services.platform import Platform
@@ -61,6 +71,7 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
     if platform.terms.digest_enabled:
         _periodic(app, "send_digest", EVERY_MORNING, lambda: digest.send_daily(platform))
     _periodic(app, "seal_audit", EVERY_MINUTE, sealer.tick)
+    _periodic(app, "audit_checkpoint", EVERY_MINUTE, lambda: checkpoints.tick(platform))
     _periodic(app, "keep_fresh", EVERY_MINUTE, lambda: status.keep_fresh(platform))
     _periodic(app, "prune", EVERY_HOUR, lambda: sweep.prune(platform))
     _periodic(app, "drop_stalled", EVERY_MINUTE, lambda: drop_stalled(app))

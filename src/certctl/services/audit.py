@@ -16,7 +16,6 @@ from certctl.store import audit as events
 from certctl.store.db import Row, Tx
 
 BATCH = 5000
-LAST = 2**62  # beyond every sequence number, and below every one when negative
 
 
 async def record(
@@ -136,36 +135,3 @@ def _next_seal(last: Row | None, rows: list[Row]) -> Row:
         "previous": previous,
         "seal": audit.seal(previous, [(r["sequence"], r["content_hash"]) for r in rows]),
     }
-
-
-async def verify(on: Platform) -> list[str]:
-    """Recompute every hash and seal; what does not fit, in words. Empty: the trail is clean."""
-    problems: list[str] = []
-    previous, number, after = "", 0, -LAST
-    async with on.db.read() as session:
-        for seal in await events.seals(session):
-            number += 1
-            if seal["number"] != number or seal["previous"] != previous:
-                problems.append(f"seal {seal['number']} does not follow seal {number - 1}")
-            rows = await events.events(session, after + 1, seal["last_sequence"])
-            problems += _changed_rows(rows)
-            chained = audit.seal(previous, [(r["sequence"], r["content_hash"]) for r in rows])
-            if chained != seal["seal"] or len(rows) != seal["row_count"]:
-                problems.append(
-                    f"seal {seal['number']}: events {seal['first_sequence']} to "
-                    f"{seal['last_sequence']} are not those that were sealed"
-                )
-            previous, number, after = seal["seal"], seal["number"], seal["last_sequence"]
-        problems += _changed_rows(await events.events(session, after + 1, LAST))
-    return problems
-
-
-def _changed_rows(rows: list[Row]) -> list[str]:
-    return [
-        f"event {row['sequence']} ({row['id']}) was changed after it was written"
-        for row in rows
-        if audit.content_hash(
-            {k: v for k, v in row.items() if k not in {"sequence", "content_hash"}}
-        )
-        != row["content_hash"]
-    ]

@@ -92,10 +92,12 @@ async def _record(tx: Tx, actor: Actor, action: str, token_id: str, **details: A
 
 
 async def tokens(on: Platform, actor: Actor) -> list[Row]:
-    """The tokens that can still be used, without their secrets."""
+    """The tokens that can still be used, without their secrets. Who has looked is audited."""
     actor.everywhere(Permission.AGENT_EDIT)
-    async with on.db.read() as session:
-        return await access.enrolment_tokens(session)
+    async with on.db.transaction() as tx:
+        found = await access.enrolment_tokens(tx)
+        await _record(tx, actor, "enrolment_tokens_listed", "all", count=len(found))
+        return found
 
 
 async def revoke_token(on: Platform, actor: Actor, token_id: str) -> None:

@@ -27,18 +27,20 @@ KEY: Final = ActorType.API_KEY
 
 
 async def every(on: Platform, actor: Actor) -> list[Row]:
-    """Each name with its live keys and its roles; those of the environment without their keys."""
+    """Each name with its live keys and its roles; those of the environment without their keys.
+    Who has looked is audited."""
     actor.everywhere(Permission.AUTH_KEY_LIST)
     named: dict[str, Row] = {}
     for key in on.environment_keys:
         named[key.name] = _named(key.name, "environment", key.baseline)
-    async with on.db.read() as session:
-        for row in await keys.live(session):
+    async with on.db.transaction() as tx:
+        for row in await keys.live(tx):
             held = named.setdefault(row["name"], _named(row["name"], "database", ()))
             held["keys"].append({name: row[name] for name in row if name != "name"})
-        for row in await roles.assignments(session, KEY):
+        for row in await roles.assignments(tx, KEY):
             if row["actor_id"] in named:
                 named[row["actor_id"]]["roles"].append(_assignment(row))
+        await _record(tx, actor, "api_keys_listed", "all", count=len(named))
     for each in named.values():
         each["role_ids"] = list(dict.fromkeys(role["role_id"] for role in each["roles"]))
     return [named[name] for name in sorted(named)]

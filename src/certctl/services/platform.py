@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from certctl.connectors.notifier import Notifier
 from certctl.pki.keys import Signer
@@ -37,6 +38,8 @@ class Terms:
     responder_validity: timedelta
     responder_grace: timedelta
     server_certificate_validity: timedelta
+    audit_checkpoint_interval: timedelta
+    audit_checkpoint_dir: Path | None
 
 
 @dataclass(frozen=True)

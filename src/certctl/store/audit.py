@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from certctl.domain.listing import PageRequest
@@ -16,7 +17,10 @@ SHOWN = (
 
 
 async def insert_many(tx: Tx, events: Sequence[Mapping[str, Any]]) -> None:
-    await tx.insert("audit_events", events)
+    if len(events) > 1:
+        await tx.copy("audit_events", events)
+    else:
+        await tx.insert("audit_events", events)
 
 
 async def page(
@@ -85,14 +89,66 @@ async def insert_seal(tx: Tx, seal: Mapping[str, Any]) -> None:
     )
 
 
-async def seals(session: Session) -> list[Row]:
-    return await session.all("SELECT * FROM audit_seals ORDER BY number")
+async def seal(session: Session, number: int) -> Row | None:
+    return await session.one("SELECT * FROM audit_seals WHERE number = %(number)s", number=number)
 
 
-async def events(session: Session, first: int, last: int) -> list[Row]:
+async def seals(session: Session, after: int, *, up_to: int, limit: int) -> list[Row]:
+    """The seals above number `after`, in order."""
     return await session.all(
-        f"SELECT {SHOWN} FROM audit_events "
-        "WHERE sequence BETWEEN %(first)s AND %(last)s ORDER BY sequence",
-        first=first,
-        last=last,
+        """SELECT * FROM audit_seals WHERE number > %(after)s AND number <= %(up_to)s
+           ORDER BY number LIMIT %(limit)s""",
+        after=after,
+        up_to=up_to,
+        limit=limit,
+    )
+
+
+async def events(session: Session, after: int, *, up_to: int, limit: int) -> list[Row]:
+    """The events above sequence number `after`, in order, readable whatever was done to them:
+    `details` as text, and a time that Python does not know as the nearest that it does."""
+    return await session.all(
+        """SELECT sequence, id, actor, actor_type, action, resource_type, resource_id,
+               details::text AS details, event_category, address, request_id, content_hash,
+               least(greatest(timestamp, '0001-01-03'), '9999-12-29') AS timestamp
+           FROM audit_events
+            WHERE sequence > %(after)s AND sequence <= %(up_to)s
+            ORDER BY sequence LIMIT %(limit)s""",
+        after=after,
+        up_to=up_to,
+        limit=limit,
+    )
+
+
+async def ends(session: Session) -> Row:
+    """The number of the newest seal, read before the newest sequence number, and its tail's end."""
+    newest = await session.value("SELECT coalesce(max(number), 0) FROM audit_seals")
+    last = await session.value("SELECT coalesce(max(sequence), 0) FROM audit_events")
+    return {"seal": newest, "sequence": last}
+
+
+async def span(session: Session, since: datetime | None, until: datetime | None) -> Row:
+    """Where the events of a time lie: the `last` sequence number (null for none), and the seals
+    that cover them, `first_seal` to `last_seal`.
+
+    The seals made within that time and the next one count too, so that a time whose events were
+    removed is still covered by their seals.
+    """
+    return await session.only(
+        "the span",
+        """WITH covered AS (
+               SELECT min(sequence) AS first, max(sequence) AS last FROM audit_events
+               WHERE timestamp >= coalesce(%(since)s::timestamptz, '-infinity')
+                 AND timestamp < coalesce(%(until)s::timestamptz, 'infinity'))
+           SELECT last,
+               least((SELECT min(number) FROM audit_seals WHERE sealed_at >= %(since)s),
+                     (SELECT min(number) FROM audit_seals WHERE last_sequence >= first))
+                   AS first_seal,
+               greatest((SELECT coalesce(min(number) FILTER (WHERE sealed_at >= %(until)s),
+                                         max(number)) FROM audit_seals),
+                        (SELECT max(number) FROM audit_seals WHERE first_sequence <= last))
+                   AS last_seal
+           FROM covered""",
+        since=since,
+        until=until,
     )

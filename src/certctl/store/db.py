@@ -77,6 +77,17 @@ class Session:
             marks = ", ".join(f"%({name})s" for name in rows[0])
             await self.many(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)
 
+    async def copy(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """As `insert`, in one stream: for many rows a fraction of its cost."""
+        statement = f"COPY {table} ({', '.join(rows[0])}) FROM STDIN"
+        with translated():
+            async with (
+                self.connection.cursor() as cursor,
+                cursor.copy(statement.encode()) as stream,
+            ):
+                for row in rows:
+                    await stream.write_row([adapted(value) for value in row.values()])
+
     async def _execute(self, sql: str, values: Mapping[str, Any]) -> psycopg.AsyncCursor[DictRow]:
         with translated():
             return await self.connection.execute(

@@ -226,6 +226,15 @@ async def install_queue(connection: AsyncConnection[Any]) -> str:
     return newest
 
 
+async def is_queue_current(connection: AsyncConnection[Any]) -> bool:
+    """Whether the queue's tables are at least of the installed version; changes nothing."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    row = await (
+        await cursor.execute("SELECT version FROM procrastinate.certctl_queue_version")
+    ).fetchone()
+    return row is not None and _numbers(row[0]) >= _numbers(installed_version("procrastinate"))
+
+
 PIECES = re.compile(
     r"""[^-/'"$;]+ | --[^\n]* | /\*.*?\*/ | '(?:[^']|'')*' | "[^"]*"
       | (?P<quote>\$(?:[A-Za-z_]\w*)?\$).*?(?P=quote) | .""",

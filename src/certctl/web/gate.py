@@ -20,7 +20,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from certctl import __version__
@@ -34,6 +34,7 @@ __all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded
 
 PREFIX: Final = "/api/v1"
 ALWAYS: Final = (401, 403, 429, 500, 503)
+FILE: Final = {"schema": {"type": "string"}}
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ class Created:
 
 @dataclass(frozen=True)
 class Route:
-    """One row of the management API; `errors` are those beyond the ones any route may answer, and
-    `also` other statuses of success with the same answer."""
+    """One row of the management API; `errors` are those beyond the ones any route may answer,
+    `also` other statuses of success with the same answer, and `media` the types of an answer that
+    is no JSON."""
 
     method: str
     path: str
@@ -87,6 +89,7 @@ class Route:
     answer: Any
     errors: tuple[int, ...]
     also: tuple[int, ...] = ()
+    media: tuple[str, ...] = ()
 
 
 class Resource:
@@ -98,9 +101,16 @@ class Resource:
         self.routes: list[Route] = []
 
     def get(
-        self, path: str = "", *, needs: Needs, answer: Any, errors: tuple[int, ...] = (404,)
+        self,
+        path: str = "",
+        *,
+        needs: Needs,
+        answer: Any,
+        errors: tuple[int, ...] = (404,),
+        media: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
-        return self._add("GET", path, needs, status=200, answer=answer, errors=(400, *errors))
+        errors = (400, *errors)
+        return self._add("GET", path, needs, status=200, answer=answer, errors=errors, media=media)
 
     def post(
         self,
@@ -137,12 +147,23 @@ class Resource:
         answer: Any,
         errors: tuple[int, ...],
         also: tuple[int, ...] = (),
+        media: tuple[str, ...] = (),
     ) -> Callable[[Handler], Handler]:
         if not isinstance(needs, Permission | AnyActor):
             raise TypeError(f"{method} {path}: needs must be a Permission or ANY_ACTOR")
 
         def register(handler: Handler) -> Handler:
-            row = Route(method, self.prefix + path, needs, handler, status, answer, errors, also)
+            row = Route(
+                method,
+                self.prefix + path,
+                needs,
+                handler,
+                status,
+                answer,
+                errors=errors,
+                also=also,
+                media=media,
+            )
             self.routes.append(row)
             return handler
 
@@ -195,7 +216,9 @@ def _mount(api: FastAPI, tag: str, row: Route) -> None:
         methods=[row.method],
         status_code=row.status,
         response_model=row.answer,
+        response_class=Response if row.media else JSONResponse,
         responses={
+            **({row.status: {"content": dict.fromkeys(row.media, FILE)}} if row.media else {}),
             **problems.documented(*ALWAYS, *row.errors),
             **{status: {"model": row.answer} for status in row.also},
         },
