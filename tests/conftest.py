@@ -22,9 +22,9 @@ from psycopg.conninfo import make_conninfo
 from certctl.connectors.signers import SealedSigners
 from certctl.jobs import tasks
 from certctl.pki.lint import pkilint_findings
-from certctl.pki.sealing import DataKey
+from certctl.pki.sealing import DataKey, Seals
 from certctl.pki.x509 import ders_of_pem
-from certctl.services import firststart
+from certctl.services import firststart, sealing
 from certctl.services.platform import Platform, Terms
 from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres
@@ -80,7 +80,7 @@ class World:
 
 async def open_world(
     conninfo: str,
-    data_key: DataKey,
+    data_key: Seals,
     *,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     **changes: object,
@@ -148,7 +148,7 @@ def ready_template(postgres: str, empty_template: str) -> tuple[str, DataKey]:
     async def first_start() -> DataKey:
         db = Database(conninfo, max_size=4)
         await db.open()
-        data_key = await firststart.open_data_key(db, PASSPHRASE)
+        data_key = (await sealing.open_keyring(db, PASSPHRASE)).current
         await db.close()
         async for world in open_world(conninfo, data_key):
             await firststart.defaults(world.platform)

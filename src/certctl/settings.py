@@ -318,10 +318,8 @@ class Settings(BaseModel):
     @classmethod
     def _strong(cls, value: SecretStr) -> SecretStr:
         text = value.get_secret_value()
-        if text in PLACEHOLDERS:
-            raise ValueError("is the placeholder of an example; make one of your own")
-        if text and len(text.encode()) < 32:
-            raise ValueError("must have 32 bytes or more")
+        if text and (weak := weakness(text)):
+            raise ValueError(weak)
         return value
 
     @field_validator("server_names")
@@ -397,6 +395,13 @@ class Settings(BaseModel):
     @property
     def server_name_list(self) -> tuple[str, ...]:
         return tuple(filter(None, (name.strip() for name in self.server_names.split(","))))
+
+
+def weakness(passphrase: str) -> str | None:
+    """What is wrong with a passphrase for secrets at rest, in words."""
+    if passphrase in PLACEHOLDERS:
+        return "is the placeholder of an example; make one of your own"
+    return "must have 32 bytes or more" if len(passphrase.encode()) < 32 else None
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 
 from certctl.boot.platform import bring_up_to_date
 from certctl.domain.errors import Unavailable, Unsafe
-from certctl.services import checkpoints, firststart, issue, renew, sweep, trail
+from certctl.services import checkpoints, firststart, issue, renew, sealing, sweep, trail
 from certctl.store.backup import backup, restore
 from certctl.store.db import Database
 from certctl.store.grants import APPEND_ONLY
@@ -70,7 +70,7 @@ async def as_server(roles: Roles) -> AsyncIterator[World]:
     await bring_up_to_date(roles.server, roles.owner)
     db = Database(roles.server, max_size=2)
     await db.open()
-    data_key = await firststart.open_data_key(db, PASSPHRASE)
+    data_key = await sealing.open_keyring(db, PASSPHRASE)
     await db.close()
     async for world in open_world(roles.server, data_key):
         await firststart.defaults(world.platform)

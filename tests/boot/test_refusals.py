@@ -10,12 +10,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from certctl.boot import keys
 from certctl.boot.listeners import bind
 from certctl.domain.errors import Unsafe
 from certctl.settings import Settings, load
+from tests.conftest import PASSPHRASE
+from tests.sealed import sealed
 
 
 def free_port() -> int:
@@ -132,6 +135,43 @@ def test_a_database_with_secrets_and_no_passphrase_is_told_with_its_setting(
     words = refusal(environment)
     assert "CERTCTL_CONFIG_ENCRYPTION_KEY is not set" in words
     assert not (Path(environment["CERTCTL_DATA_DIR"]) / keys.FILE).exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("short", "must have 32 bytes or more"),
+        ("change-me-32-char-encryption-key", "is the placeholder of an example"),
+        ("", "must have 32 bytes or more"),
+    ],
+)
+def test_a_weak_passphrase_is_told_with_where_it_stands(
+    environment: dict[str, str], database: str, words: str, reason: str
+) -> None:
+    environment["CERTCTL_DATABASE_URL"] = database
+    file = Path(environment["CERTCTL_DATA_DIR"]) / keys.FILE
+    file.parent.mkdir()
+    file.write_text(words)
+    assert refusal(environment) == f"certctl: {file}: the passphrase {reason}" + (
+        "; make one of your own" if "placeholder" in reason else ""
+    )
+    if words:
+        environment["CERTCTL_CONFIG_ENCRYPTION_KEY"] = words
+        assert f"CERTCTL_CONFIG_ENCRYPTION_KEY: {reason}" in refusal(environment)
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_what_an_earlier_certctl_sealed_under_another_passphrase_is_told_with_its_place(
+    environment: dict[str, str], database: str, version: int
+) -> None:
+    blob = sealed(version, b"the passphrase of an earlier certctl", b"{}")
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE issuers SET sealed_config = %s WHERE id = 'iss-local'", [blob])
+    environment["CERTCTL_DATABASE_URL"] = database
+    environment["CERTCTL_CONFIG_ENCRYPTION_KEY"] = PASSPHRASE.decode()
+    words = refusal(environment)
+    assert "CERTCTL_CONFIG_ENCRYPTION_KEY does not open issuers.sealed_config" in words
+    assert "give the passphrase of that time" in words
 
 
 def serving_refusal(environment: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certctl.domain.errors import Unsafe
-from certctl.pki.sealing import DataKey, Place, seal_v3, unseal
+from certctl.pki.sealing import DataKey, Passphrase, Place, key_id_of, seal_v3, unseal
 
 PASSPHRASE = b"an operator's passphrase of 32 b."
 PLACE = Place("issuers", "sealed_config", "iss-1")
@@ -142,12 +142,50 @@ def test_another_data_key_does_not_open_a_row() -> None:
 
 def test_a_data_key_is_kept_under_the_passphrase_and_shown_nowhere() -> None:
     key = DataKey.generate()
-    again = DataKey.opened(PASSPHRASE, key.sealed(PASSPHRASE))
+    again = DataKey.opened(Passphrase(PASSPHRASE), key.sealed(PASSPHRASE))
     assert again == key
     assert again.unseal(key.seal(b"secret", PLACE), PLACE) == b"secret"
-    assert repr(key) == str(key) == "DataKey()"
+    assert repr(key) == str(key) == "DataKey(id='data')"
 
 
 def test_a_sealed_value_that_is_no_data_key_is_refused() -> None:
     with pytest.raises(Unsafe, match="6 bytes long instead of 32"):
-        DataKey.opened(PASSPHRASE, seal_v3(PASSPHRASE, b"secret"))
+        DataKey.opened(Passphrase(PASSPHRASE), seal_v3(PASSPHRASE, b"secret"))
+
+
+def test_the_rows_of_a_later_key_name_it() -> None:
+    key = DataKey(bytes(range(32)), "0123456789abcdef")
+    nonce, bound_to = b"n" * 12, PLACE.encoded
+    blob = b"\x05key" + bytes.fromhex(key.id) + nonce
+    blob += AESGCM(bytes(range(32))).encrypt(nonce, b"secret", bound_to)
+    assert key.unseal(blob, PLACE) == b"secret"
+    assert key_id_of(blob) == key_id_of(key.seal(b"", PLACE)) == key.id
+    assert key_id_of(KEY.seal(b"", PLACE)) == "data"
+    assert [key_id_of(written(version, b"")) for version in (1, 2, 3)] == [None] * 3
+
+
+def test_a_successor_is_another_key_with_an_id_of_its_own() -> None:
+    one, other = DataKey.successor(), DataKey.successor()
+    assert len({one.id, other.id, KEY.id}) == 3
+    with pytest.raises(Unsafe):
+        DataKey(one._key, other.id).unseal(one.seal(b"secret", PLACE), PLACE)
+
+
+def test_a_key_is_kept_beside_another_and_opens_by_no_third() -> None:
+    key = DataKey.successor()
+    kept = key.beside(KEY)
+    assert DataKey.opened_beside(KEY, kept, key_id=key.id) == key
+    for other, name in ((DataKey.generate(), key.id), (KEY, "data")):
+        with pytest.raises(Unsafe):
+            DataKey.opened_beside(other, kept, key_id=name)
+
+
+def test_a_salt_is_derived_from_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    derive = hashlib.pbkdf2_hmac
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *a: derived.append(a[2]) or derive(*a))
+    words = Passphrase(PASSPHRASE)
+    blobs = [written(v, b"secret") for v in (1, 2, 3) for _ in range(3)]
+    derived.clear()
+    assert {words.unseal(blob) for blob in blobs} == {b"secret"}
+    assert len(derived) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from certctl.domain.errors import Unsafe
 from certctl.pki.keys import load_der
 from certctl.pki.sealing import DataKey, Place
-from certctl.services import firststart
+from certctl.services import firststart, plain, sealing
+from certctl.store import secrets as store
 from certctl.store.db import Database
 from tests import kit
 from tests.conftest import PASSPHRASE, World, open_world
+from tests.sealed import sealed
 
 
 @pytest.fixture
@@ -31,37 +34,90 @@ async def stored(db: Database) -> list[bytes]:
 
 
 async def test_the_data_key_is_made_once_and_opens_again(empty: Database) -> None:
-    first = await firststart.open_data_key(empty, PASSPHRASE)
-    assert await firststart.open_data_key(empty, PASSPHRASE) == first
+    first = await sealing.open_keyring(empty, PASSPHRASE)
+    assert (await sealing.open_keyring(empty, PASSPHRASE)).current == first.current
 
 
 async def test_the_data_key_is_stored_only_under_the_passphrase_in_format_3(
     empty: Database,
 ) -> None:
-    key = await firststart.open_data_key(empty, PASSPHRASE)
+    key = (await sealing.open_keyring(empty, PASSPHRASE)).current
     (blob,) = await stored(empty)
     assert blob[0] == 0x03
     assert key._key not in blob
 
 
 async def test_replicas_that_start_together_make_one_data_key(empty: Database) -> None:
-    keys = await asyncio.gather(*(firststart.open_data_key(empty, PASSPHRASE) for _ in range(3)))
-    assert keys[0] == keys[1] == keys[2]
+    rings = await asyncio.gather(*(sealing.open_keyring(empty, PASSPHRASE) for _ in range(3)))
+    assert rings[0].current == rings[1].current == rings[2].current
     assert len(await stored(empty)) == 1
 
 
 async def test_another_passphrase_stops_the_start_with_words(empty: Database) -> None:
-    await firststart.open_data_key(empty, PASSPHRASE)
+    await sealing.open_keyring(empty, PASSPHRASE)
     before = await stored(empty)
     with pytest.raises(Unsafe, match="CERTCTL_CONFIG_ENCRYPTION_KEY does not open this database"):
-        await firststart.open_data_key(empty, b"another passphrase")
+        await sealing.open_keyring(empty, b"another passphrase")
     assert await stored(empty) == before
 
 
-async def test_sealed_rows_without_their_data_key_stop_the_start(world: World) -> None:
-    await kit.change(world, "DELETE FROM sealing_keys")
-    with pytest.raises(Unsafe, match="no data key"):
-        await firststart.open_data_key(world.platform.db, PASSPHRASE)
+async def put_sealed(world: World, blob: bytes) -> None:
+    async with world.platform.db.transaction() as tx:
+        await store.put_config(tx, "issuers", "iss-local", sealed=blob)
+
+
+async def started(world: World, database: str) -> AsyncIterator[World]:
+    """The platform as a start opens it."""
+    ring = await sealing.open_keyring(world.platform.db, PASSPHRASE)
+    async for opened in open_world(database, ring):
+        yield opened
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_a_configuration_that_an_earlier_certctl_sealed_is_read(
+    world: World, database: str, version: int
+) -> None:
+    await put_sealed(world, sealed(version, PASSPHRASE, b'{"validity_days": 30}'))
+    async for restarted in started(world, database):
+        on = restarted.platform
+        async with on.db.read() as session:
+            config = await plain.whole_config(on, session, plain.ISSUERS, "iss-local")
+        assert config == {"validity_days": 30}
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_what_an_earlier_certctl_sealed_under_another_passphrase_stops_the_start(
+    world: World, version: int
+) -> None:
+    await put_sealed(world, sealed(version, b"a passphrase of another time, long ago", b"{}"))
+    with pytest.raises(Unsafe, match=r"does not open issuers\.sealed_config of iss-local"):
+        await sealing.open_keyring(world.platform.db, PASSPHRASE)
+
+
+async def test_a_database_with_sealed_rows_of_an_earlier_certctl_alone_is_taken_over(
+    empty: Database,
+) -> None:
+    async with empty.transaction() as tx:
+        await tx.run("INSERT INTO issuers (id, name, type) VALUES ('iss-x', 'x', 'GenericCA')")
+        blob = sealed(3, PASSPHRASE, b"{}")
+        await store.put_config(tx, "issuers", "iss-x", sealed=blob)
+    async with empty.read() as session:
+        assert not await store.is_empty(session)
+    with pytest.raises(Unsafe, match="earlier certctl"):
+        await sealing.open_keyring(empty, b"a passphrase of another time, long ago")
+    assert await stored(empty) == []
+    ring = await sealing.open_keyring(empty, PASSPHRASE)
+    assert ring.unseal(blob, Place("issuers", "sealed_config", "iss-x")) == b"{}"
+
+
+async def test_one_start_derives_one_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived = []
+    derive = hashlib.pbkdf2_hmac
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *a: derived.append(a[3]) or derive(*a))
+    ring = await sealing.open_keyring(world.platform.db, PASSPHRASE)
+    for row in await kit.rows(world, "SELECT id, sealed_key FROM authorities"):
+        ring.unseal(bytes(row["sealed_key"]), Place("authorities", "sealed_key", row["id"]))
+    assert derived == [600_000]
 
 
 async def test_a_key_moved_to_another_row_does_not_open(world: World) -> None:

@@ -42,12 +42,7 @@ def postgres(data_dir: Path, which: str) -> Iterator[str]:
     """The URL of a running server: the wheel's, or the distribution's where there is one."""
     with pytest.MonkeyPatch.context() as patch:
         if which == "distribution":
-            patch.setattr(binaries, "WHEEL", "no_such_wheel")
-            if not any(binaries.DISTRIBUTION.glob("*/bin/postgres")):
-                missing = "postgres of the distribution is not installed"
-                if os.environ.get("CERTCTL_REQUIRE_TOOLS") == "1":
-                    pytest.fail(missing)
-                pytest.skip(missing)
+            only_the_distribution(patch)
         server = EmbeddedPostgres(data_dir)
         url = server.start()
     home = server.home
@@ -56,6 +51,16 @@ def postgres(data_dir: Path, which: str) -> Iterator[str]:
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+def only_the_distribution(patch: pytest.MonkeyPatch) -> None:
+    """Let the distribution's PostgreSQL be the only one; skips or fails where there is none."""
+    patch.setattr(binaries, "WHEEL", "no_such_wheel")
+    if not any(binaries.DISTRIBUTION.glob("*/bin/postgres")):
+        missing = "postgres of the distribution is not installed"
+        if os.environ.get("CERTCTL_REQUIRE_TOOLS") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
 
 
 def create_database(server: str, encoding: str = "UTF8") -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,14 @@ def add_to(app: typer.Typer) -> None:
     for command in commands:
         app.command(rich_help_panel=PANEL)(command)
     app.command("verify-audit", rich_help_panel=PANEL)(verify_audit)
+    secrets = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Secrets at rest: under which keys they are, and new ones.",
+    )
+    secrets.command("status")(secrets_status)
+    secrets.command("rotate")(secrets_rotate)
+    app.add_typer(secrets, name="secrets", rich_help_panel=PANEL)
 
 
 def refuse(error: CertctlError) -> None:
@@ -177,3 +186,34 @@ def verify_audit() -> None:
     if problems:
         raise typer.Exit(1)
     print("the audit trail is whole")
+
+
+def secrets_status() -> None:
+    """Count the stored secrets by the key that they are under; shows none of them."""
+    loaded = _settings()
+    from certctl.boot.rotation import status
+
+    run(status(loaded))
+
+
+def secrets_rotate(
+    new_passphrase_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="First line: the new passphrase; - for stdin."),
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(metavar="SECONDS", help="Longest wait for the running servers.")
+    ] = 60,
+) -> None:
+    """Seal every stored secret anew, under a new data key and a new passphrase.
+
+    Servers go on working meanwhile. Whenever this is interrupted, give it again: it goes on where
+    it was, and until it ends both passphrases open everything.
+
+    The new passphrase is the first line of a file, else CERTCTL_NEW_CONFIG_ENCRYPTION_KEY; else
+    one is made where encryption.key in the data directory holds the present one, or asked for.
+    """
+    loaded = _settings()
+    from certctl.boot.rotation import rotate
+
+    run(rotate(loaded, new_passphrase_file, patience=timedelta(seconds=patience)))

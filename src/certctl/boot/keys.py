@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 
 from certctl.domain.errors import Unsafe
-from certctl.settings import Settings
+from certctl.settings import Settings, weakness
 
 FILE = "encryption.key"
 
@@ -26,7 +26,7 @@ def passphrase(settings: Settings, *, database_is_empty: bool) -> bytes:
         return given.encode()
     path = settings.data_dir / FILE
     if path.exists():
-        return path.read_bytes().strip()
+        return strong(path.read_bytes().strip(), told_by=str(path))
     if not database_is_empty:
         raise Unsafe(
             f"CERTCTL_CONFIG_ENCRYPTION_KEY is not set and {path} is missing, but the database "
@@ -35,6 +35,14 @@ def passphrase(settings: Settings, *, database_is_empty: bool) -> bytes:
     made = secrets.token_urlsafe(48).encode()
     write_whole(path, made, mode=0o600)
     return made
+
+
+def strong(words: bytes, *, told_by: str) -> bytes:
+    """The passphrase itself. Raises Unsafe when it is a placeholder or shorter than 32 bytes."""
+    text = words.decode(errors="replace")
+    if weak := weakness(text):
+        raise Unsafe(f"{told_by}: the passphrase {weak}")
+    return words
 
 
 def write_whole(path: Path, content: bytes, *, mode: int) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from procrastinate.app import App
@@ -20,15 +22,19 @@ from certctl.connectors.reach import Reach
 from certctl.connectors.signers import SealedSigners
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
-from certctl.services import firststart
+from certctl.services import sealing
 from certctl.services.access import secret_hash
 from certctl.services.platform import EnvironmentKey, Platform, Terms
 from certctl.settings import Settings
 from certctl.store import grants, migrate, secrets
 from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres, recorded_conninfo
+from certctl.store.key_watch import KeyWatch
 from certctl.store.queue import Queue, make_app
+from certctl.store.reach import unencrypted
 from certctl.store.signals import Signals
+
+log = logging.getLogger("certctl.database")
 
 
 @dataclass(frozen=True)
@@ -205,9 +211,15 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
         await db.open()
         stack.push_async_callback(db.close)
         async with db.read() as session:
+            if warning := unencrypted(session.connection):
+                log.warning(warning)
             empty = await secrets.is_empty(session)
         phrase = keys.passphrase(settings, database_is_empty=empty)
-        data_key = await firststart.open_data_key(db, phrase)
+        ring = await sealing.open_keyring(db, phrase)
+        watch = KeyWatch(
+            conninfo, lambda: ring.current.id, reload=partial(sealing.refresh, ring=ring)
+        )
+        stack.push_async_callback(_end, await watch.start())
         queue_app = make_app(conninfo, max_size=max(4, settings.database_max_conns // 4))
         await queue_app.open_async()
         stack.push_async_callback(queue_app.close_async)
@@ -220,8 +232,8 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
             signals=signals,
             clock=lambda: datetime.now(UTC),
             random=random.random,
-            data_key=data_key,
-            signer=SealedSigners(data_key),
+            data_key=ring,
+            signer=SealedSigners(ring),
             notifiers=notifiers(settings),
             environment_keys=environment_keys(settings),
             bootstrap_token_hash=bootstrap_token_hash(settings),

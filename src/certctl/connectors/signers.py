@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from certctl.pki.keys import KeySigner, Signer, load_der
-from certctl.pki.sealing import DataKey, Place
+from certctl.pki.sealing import Place, Seals
 
 
 class SealedSigners:
     """Opens keys sealed under the data key; each is unsealed once."""
 
-    def __init__(self, data_key: DataKey) -> None:
+    def __init__(self, data_key: Seals) -> None:
         self._data_key = data_key
         self._open: dict[Place, Signer] = {}
 

@@ -10,11 +10,9 @@ from typing import Final
 
 from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import Unsafe
-from certctl.pki.sealing import DataKey
 from certctl.services import authority, bootstrap, plain
 from certctl.services.platform import Platform
-from certctl.store import rows, secrets
-from certctl.store.db import Database
+from certctl.store import rows
 
 ISSUER_ID: Final = "iss-local"
 DEFAULTS: Final = (
@@ -35,30 +33,6 @@ DEFAULTS: Final = (
         {"id": ISSUER_ID, "name": "Built-in CA", "type": "GenericCA", "config": {}},
     ),
 )
-
-
-async def open_data_key(db: Database, passphrase: bytes) -> DataKey:
-    """The data key of this database, made when nothing is sealed yet.
-
-    Raises:
-        Unsafe: when the passphrase does not open it.
-    """
-    async with db.transaction() as tx:
-        await secrets.lock_data_key(tx)
-        sealed = await secrets.sealed_data_key(tx)
-        if sealed is not None:
-            try:
-                return DataKey.opened(passphrase, sealed)
-            except Unsafe:
-                raise Unsafe(
-                    "CERTCTL_CONFIG_ENCRYPTION_KEY does not open this database: "
-                    "give the passphrase that it was first started with"
-                ) from None
-        if not await secrets.is_empty(tx):
-            raise Unsafe("the database holds sealed rows but no data key; restore a whole backup")
-        data_key = DataKey.generate()
-        await secrets.put_data_key(tx, data_key.sealed(passphrase))
-        return data_key
 
 
 async def defaults(on: Platform) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from certctl.connectors.notifier import Notifier
 from certctl.pki.keys import Signer
-from certctl.pki.sealing import DataKey, Place
+from certctl.pki.sealing import Place, Seals
 from certctl.store.db import Database
 from certctl.store.queue import Queue
 from certctl.store.signals import Signals
@@ -66,7 +66,7 @@ class Platform:
     signals: Signals
     clock: Callable[[], datetime]
     random: Callable[[], float]
-    data_key: DataKey
+    data_key: Seals
     signer: Callable[[Place, bytes], Signer]
     notifiers: Mapping[str, Notifier]
     environment_keys: tuple[EnvironmentKey, ...]

@@ -199,8 +199,10 @@ def _column(error: psycopg.Error) -> str:
     return found[1].split(",")[-1].strip() if found else "value"
 
 
-def _reference(error: psycopg.Error) -> Conflict | Invalid:
+def _reference(error: psycopg.Error) -> Conflict | Invalid | Unavailable:
     detail = error.diag.message_detail or ""
+    if "sealing_keys" in detail and "is not present" in detail:
+        return Unavailable("the key that this was sealed under has been replaced; try again")
     if "is not present" in detail:
         field = _column(error)
         return Invalid(f"{field} names something that does not exist", field=field)

@@ -86,6 +86,8 @@ def _statements(schema: str) -> list[str]:
     if schema == "public":
         given += [f"REVOKE ALL ON {table} FROM {{role}}" for table in APPEND_ONLY]
         given += [f"GRANT SELECT, INSERT ON {table} TO {{role}}" for table in APPEND_ONLY]
+        # The private key is sealed anew when the data key is replaced.
+        given.append("GRANT UPDATE (sealed_key) ON audit_checkpoint_keys TO {role}")
         given.append("REVOKE ALL ON schema_migrations FROM {role}")
     return given
 

@@ -20,10 +20,10 @@ from typing import Any
 import psycopg
 from procrastinate.schema import SchemaManager
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
+from certctl.store.reach import unreachable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 OLDEST = 15
@@ -168,7 +168,7 @@ async def connect(conninfo: str) -> AsyncIterator[AsyncConnection[tuple[Any, ...
             "CERTCTL_DATABASE_URL is malformed: expected postgresql://user:password@host/database"
         ) from None
     except psycopg.OperationalError as error:
-        raise Unavailable(_unreachable(conninfo, error)) from None
+        raise Unavailable(unreachable(conninfo, error)) from None
     async with connection:
         try:
             await _check_server(connection)
@@ -326,15 +326,6 @@ async def _check_server(connection: AsyncConnection[Any]) -> None:
             f"The database runs on PostgreSQL {number // 10000}, and certctl needs {OLDEST} or "
             "newer: upgrade it, or name another in CERTCTL_DATABASE_URL."
         )
-
-
-def _unreachable(conninfo: str, error: psycopg.OperationalError) -> str:
-    parts = conninfo_to_dict(conninfo)
-    reason = (str(error).splitlines() or ["no reason given"])[0]
-    if secret := parts.get("password"):
-        reason = reason.replace(str(secret), "…")
-    where = f"{parts.get('host', 'the local socket')}, database {parts.get('dbname', '')!r}"
-    return f"The database named by CERTCTL_DATABASE_URL cannot be reached ({where}): {reason}"
 
 
 async def _queue_version(connection: AsyncConnection[Any]) -> str | None:

@@ -18,8 +18,10 @@ CREATE TABLE IF NOT EXISTS audit_checkpoints (
     signature   text NOT NULL,
     created_at  timestamptz NOT NULL
 );
+-- The private key is sealed anew when the data key is replaced; nothing else of it changes.
 DROP TRIGGER IF EXISTS audit_checkpoint_keys_append_only ON audit_checkpoint_keys;
-CREATE TRIGGER audit_checkpoint_keys_append_only BEFORE UPDATE OR DELETE ON audit_checkpoint_keys
+CREATE TRIGGER audit_checkpoint_keys_append_only
+    BEFORE UPDATE OF id, installation, public_key, created_at OR DELETE ON audit_checkpoint_keys
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 DROP TRIGGER IF EXISTS audit_checkpoint_keys_no_truncate ON audit_checkpoint_keys;
 CREATE TRIGGER audit_checkpoint_keys_no_truncate BEFORE TRUNCATE ON audit_checkpoint_keys
