@@ -34,6 +34,18 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "keygen_mode": ("agent", "agent", ("server", "AGENT")),
     "demo_mode_ack": ("true", True, ("maybe",)),
     "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),
+    "request_timeout": ("90s", timedelta(seconds=90), ("500ms", "90")),
+    "max_connections_per_address": ("20", 20, ("0", "few")),
+    "trusted_proxies": (
+        "10.0.0.1, fd00::/8",
+        (ip_network("10.0.0.1/32"), ip_network("fd00::/8")),
+        ("proxy", "10.0.0.1/8", "*"),
+    ),
+    "cors_origins": (
+        "https://console.example, http://[::1]:5173",
+        ("https://console.example", "http://[::1]:5173"),
+        ("*", "null", "console.example", "https://a.example/", "https://*.example", "HTTPS://A"),
+    ),
     "log_level": ("warn", "warn", ("loud", "WARN")),
     "log_format": ("text", "text", ("xml",)),
     "rate_limit_enabled": ("no", False, ("off?", "2")),

@@ -109,6 +109,22 @@ def networks(value: Any) -> Any:
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(networks)]
 
 
+def origins(value: Any) -> Any:
+    """Origins as a browser writes them, comma-separated, or `*`."""
+    if not isinstance(value, str):
+        return value
+    found = tuple(filter(None, (part.strip() for part in value.split(","))))
+    for origin in found:
+        if origin != "*" and not re.fullmatch(
+            r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d{1,5})?", origin
+        ):
+            raise ValueError(
+                f"{origin!r} is no origin such as https://console.example: scheme, host in small "
+                "letters, port unless it is the scheme's own, and nothing after it"
+            )
+    return found
+
+
 def plain_keys(value: Any) -> Any:
     """Comma-separated keys of 16 characters or more."""
     if not isinstance(value, str):
@@ -158,7 +174,11 @@ class Settings(BaseModel):
         "of CERTCTL_DATABASE_URL can then only add to the audit trail",
     )
     database_max_conns: int = Field(
-        20, ge=4, le=500, description="Most connections that one process opens"
+        20,
+        ge=4,
+        le=500,
+        description="Most connections that one process opens for requests; a fifth of them is for "
+        "OCSP and CRLs alone",
     )
     config_encryption_key: SecretStr = Field(
         SecretStr(""),
@@ -187,11 +207,29 @@ class Settings(BaseModel):
     )
     demo_mode_ack: Flag = Field(
         False,
-        description="Acknowledges CERTCTL_KEYGEN_MODE=server, and CERTCTL_AUTH_TYPE=none beyond "
-        "loopback",
+        description="Acknowledges CERTCTL_KEYGEN_MODE=server, CERTCTL_CORS_ORIGINS=*, and "
+        "CERTCTL_AUTH_TYPE=none beyond loopback",
     )
     max_body_size: int = Field(
         1_048_576, ge=1024, le=64 * 1_048_576, description="Largest request body in bytes"
+    )
+    request_timeout: Duration = Field(
+        timedelta(minutes=2),
+        ge=timedelta(seconds=1),
+        description="Longest time for a request; an agent's wait for work has its own",
+    )
+    max_connections_per_address: int = Field(
+        200, ge=1, description="Connections at once from a source address, to each listener"
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Addresses and networks of proxies whose X-Forwarded-For is believed, "
+        "comma-separated",
+    )
+    cors_origins: Annotated[tuple[str, ...], BeforeValidator(origins)] = Field(
+        (),
+        description="Origins whose pages may read the management API in a browser, "
+        "comma-separated; * needs CERTCTL_DEMO_MODE_ACK",
     )
     log_level: Literal["debug", "info", "warn", "error"] = Field(
         "info", description="Least severe level that is logged"
@@ -357,6 +395,11 @@ class Settings(BaseModel):
             raise ValueError(
                 "CERTCTL_KEYGEN_MODE=server lets private keys be made and kept on the server: "
                 "acknowledge it with CERTCTL_DEMO_MODE_ACK=true"
+            )
+        if "*" in self.cors_origins and not self.demo_mode_ack:
+            raise ValueError(
+                "CERTCTL_CORS_ORIGINS=* lets every page that somebody opens read the management "
+                "API: list the origins, or acknowledge it with CERTCTL_DEMO_MODE_ACK=true"
             )
         if self.ocsp_responder_rotation_grace >= self.ocsp_responder_validity:
             raise ValueError(

@@ -14,10 +14,11 @@ from pydantic import TypeAdapter
 from certctl.domain.access import Actor
 from certctl.services import issue
 from certctl.services.access import Authenticator, secret_hash
-from certctl.services.platform import EnvironmentKey
+from certctl.services.platform import EnvironmentKey, Platform
 from certctl.store.db import Row
 from certctl.web import app, gate
 from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.front import Rules
 from certctl.web.problems import Problem
 from tests.conftest import World
 from tests.kit import a_csr, an_api_key
@@ -206,6 +207,9 @@ def open_site(
     readiness: Callable[[], Awaitable[dict[str, str]]] = ready,
     environment_keys: tuple[EnvironmentKey, ...] = (BOSS,),
     auth_type: str = "api-key",
+    rules: Rules = Rules(),
+    origins: frozenset[str] = frozenset(),
+    relying: Platform | None = None,
 ) -> Site:
     """The two listeners as `serve` builds them, over ASGI."""
     world = replace(world, platform=replace(world.platform, environment_keys=environment_keys))
@@ -215,8 +219,12 @@ def open_site(
         readiness=readiness,
         budgets=budgets,
         auth_type=auth_type,
+        rules=rules,
+        origins=origins,
+        status_on=relying,
     )
-    return Site(world, client(door), client(pki_door(world.platform, budgets), "http"))
+    status_door = pki_door(relying or world.platform, budgets, rules)
+    return Site(world, client(door), client(status_door, "http"))
 
 
 def client(door: Any, scheme: str = "https", *, address: str = ADDRESS) -> httpx.AsyncClient:

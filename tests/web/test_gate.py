@@ -16,6 +16,7 @@ from certctl.store.db import Database
 from certctl.web import app, gate
 from certctl.web.api.common import StatusAnswer
 from certctl.web.front import FrontDoor
+from certctl.web.limits import AddressBudget
 from tests import reference
 from tests.conftest import World
 from tests.web.kit import ADMIN, ROWS, Site, client, filled, open_site
@@ -163,7 +164,7 @@ async def test_a_handler_that_breaks_is_told_without_its_words(world: World) -> 
         world.platform,
         anybody,
         limiter=lambda _name: None,
-        strangers=lambda _address: None,
+        strangers=AddressBudget(None),
         max_body=1024,
     )
     async with client(FrontDoor((), behind, tls=True)) as caller:

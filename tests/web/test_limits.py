@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from certctl.domain.errors import TooMany
+from certctl.web import limits
 from certctl.web.limits import MOST_BUCKETS, Limiter, address_key
 from tests.conftest import World
 from tests.web.kit import UNLIMITED, Site, client, open_site
@@ -61,18 +66,92 @@ def test_the_wait_is_told_in_whole_seconds_rounded_up() -> None:
     assert told.value.retry_after == 3
 
 
-def test_the_memory_of_a_limiter_is_bounded_and_the_idle_give_way() -> None:
+def bytes_of(limiter: Limiter) -> int:
+    held = limiter._full_at
+    return (
+        sys.getsizeof(held)
+        + sys.getsizeof(limiter._shared)
+        + sum(sys.getsizeof(key) + sys.getsizeof(value) for key, value in held.items())
+    )
+
+
+def test_a_million_addresses_at_once_take_no_more_than_sixteen_mebibytes() -> None:
+    limiter = Limiter(rate=50, burst=100, clock=Clock())
+    for number in range(1_000_000):
+        limiter.spend(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::")
+    assert len(limiter) == MOST_BUCKETS
+    assert bytes_of(limiter) < 16 * 2**20
+
+
+def test_addresses_that_come_once_are_forgotten_when_their_buckets_are_full_again() -> None:
+    clock = Clock()
+    limiter = two_a_second(clock)
+    for number in range(10_000):
+        limiter.spend(str(number))
+        clock.now += 0.01
+    assert len(limiter) <= 100  # those of the last second
+
+
+def test_no_number_of_other_addresses_gives_back_what_a_caller_has_spent() -> None:
     limiter = two_a_second(Clock())
-    limiter.spend("idle")
-    limiter.spend("busy")
-    limiter.spend("busy")
-    for number in range(MOST_BUCKETS - 1):
-        limiter.spend(f"other {number}")
-        if number % 10_000 == 0:
-            limiter.spend("busy")
-    assert len(limiter._buckets) == MOST_BUCKETS
-    assert limiter.spend("busy") > 0
-    assert "idle" not in limiter._buckets
+    for _ in range(2):
+        limiter.spend("flooding")
+    for number in range(2 * MOST_BUCKETS):
+        limiter.spend(str(number))
+    assert limiter.spend("flooding") > 0
+
+
+def test_a_newcomer_shares_a_bucket_while_all_are_in_use() -> None:
+    clock = Clock()
+    limiter = two_a_second(clock)
+    for number in range(MOST_BUCKETS):
+        limiter.spend(str(number))
+    assert [limiter.spend("late") for _ in range(3)] == [0, 0, 0.5]
+    clock.now = 1.0
+    assert [limiter.spend("late") for _ in range(3)] == [0, 0, 0.5]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 3)), min_size=1, max_size=60),
+    st.integers(0, 3),
+)
+def test_no_caller_gets_more_than_rate_and_burst_in_any_span_of_time(
+    asked: list[tuple[str, float]], most: int
+) -> None:
+    """However few buckets there are, down to none."""
+    clock = Clock()
+    limiter = two_a_second(clock)
+    granted: dict[str, list[float]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "MOST_BUCKETS", most)
+        for key, pause in asked:
+            clock.now += pause
+            if limiter.spend(key) == 0:
+                granted.setdefault(key, []).append(clock.now)
+    for times in granted.values():
+        for first, last in itertools.combinations(range(len(times)), 2):
+            span = times[last] - times[first]
+            assert last - first + 1 <= 2 + 2 * span + 1e-5
+
+
+@given(st.lists(st.floats(0.5, 2), min_size=1, max_size=30))
+def test_who_asks_no_faster_than_the_rate_is_never_refused(pauses: list[float]) -> None:
+    clock = Clock()
+    limiter = Limiter(rate=2, burst=1, clock=clock)
+    for pause in pauses:
+        assert limiter.spend("a") == 0
+        clock.now += pause
+
+
+def test_a_replica_grants_its_part_and_one_at_least() -> None:
+    clock = Clock()
+    limiter = Limiter(rate=4, burst=8, clock=clock)
+    limiter.share(4)
+    assert [limiter.spend("a") for _ in range(3)] == [0, 0, 1]
+    limiter.share(100)
+    assert [limiter.spend("b") for _ in range(2)] == [0, 25]
+    limiter.share(1)
+    assert [limiter.spend("c") for _ in range(9)] == [*([0] * 8), 0.25]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +194,7 @@ async def test_a_key_has_its_own_budget_from_every_address(world: World) -> None
 
 async def test_strangers_are_counted_by_address_and_callers_are_not(world: World) -> None:
     site = limited(world, Clock(), what="by_address")
+    assert (await site.call("GET", "/teams")).status_code == 200
     for _ in range(2):
         assert (await site.call("GET", "/teams", key="wrong")).status_code == 401
     answer = await site.call("GET", "/teams", key=None)
@@ -123,6 +203,19 @@ async def test_strangers_are_counted_by_address_and_callers_are_not(world: World
     door = site.client._transport.app  # type: ignore[attr-defined]
     async with client(door, address="198.51.100.1") as other:
         assert (await other.get("/api/v1/teams")).status_code == 401
+
+
+async def test_a_guess_is_not_even_tried_once_the_address_has_spent_its_budget(
+    world: World,
+) -> None:
+    """Or the answer to a right one would show beyond every limit."""
+    clock = Clock()
+    site = limited(world, clock, what="by_address")
+    for _ in range(2):
+        await site.call("GET", "/teams", key="wrong")
+    assert (await site.call("GET", "/teams")).status_code == 429
+    clock.now = 0.5
+    assert (await site.call("GET", "/teams")).status_code == 200
 
 
 async def test_public_faces_are_counted_by_address(world: World) -> None:

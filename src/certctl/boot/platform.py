@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -39,10 +39,12 @@ log = logging.getLogger("certctl.database")
 
 @dataclass(frozen=True)
 class Built:
-    """`tasks` are the background tasks that must live as long as the process."""
+    """`relying` is the platform with connections of its own to the database, for the answers that
+    relying parties wait for: no other request can take those, nor they the others'."""
 
     settings: Settings
     platform: Platform
+    relying: Platform
     queue_app: App
     conninfo: str
 
@@ -207,9 +209,9 @@ async def _of_the_owner(is_owner: bool) -> AsyncIterator[None]:
 async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
     """An open platform on a migrated database."""
     async with AsyncExitStack() as stack:
-        db = Database(conninfo, max_size=settings.database_max_conns)
-        await db.open()
-        stack.push_async_callback(db.close)
+        reserved = max(1, settings.database_max_conns // 5)
+        db = await _opened(stack, conninfo, settings.database_max_conns - reserved)
+        apart = await _opened(stack, conninfo, reserved)
         async with db.read() as session:
             if warning := unencrypted(session.connection):
                 log.warning(warning)
@@ -242,7 +244,14 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
         tasks.register(
             queue_app, platform, renewal_interval=settings.scheduler_renewal_check_interval
         )
-        yield Built(settings, platform, queue_app, conninfo)
+        yield Built(settings, platform, replace(platform, db=apart), queue_app, conninfo)
+
+
+async def _opened(stack: AsyncExitStack, conninfo: str, most: int) -> Database:
+    db = Database(conninfo, max_size=most)
+    await db.open()
+    stack.push_async_callback(db.close)
+    return db
 
 
 async def _end(task: asyncio.Task[None]) -> None:

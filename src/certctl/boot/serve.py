@@ -13,14 +13,16 @@ from typing import Final
 from certctl.boot import handover, keys, tls, work
 from certctl.boot.listeners import Listener, bind, listener
 from certctl.boot.platform import Built, bring_up_to_date, build, database
+from certctl.boot.seats import Seats, connections_for
 from certctl.domain.errors import CertctlError
 from certctl.pki import keys as pki_keys
 from certctl.pki import x509
-from certctl.services import authority, checkpoints, firststart, report, status
+from certctl.services import authority, checkpoints, firststart, replicas, report, status
 from certctl.services.access import Authenticator
 from certctl.settings import Settings
 from certctl.store import migrate
 from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.front import FrontDoor, Rules
 from certctl.web.limits import Limiter
 from certctl.web.public.ops import Readiness
 
@@ -52,21 +54,17 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         grace = settings.shutdown_grace.total_seconds()
         allowed = budgets(settings)
         authenticator = Authenticator(built.platform)
-        door = management_door(
-            built.platform,
-            authenticator,
-            readiness=readiness(built, issuing_id),
-            budgets=allowed,
-            auth_type=settings.auth_type,
-        )
+        door, status_door = doors(built, authenticator, readiness(built, issuing_id), allowed)
+        at_https, at_http = seats(settings), seats(settings)
         servers = (
-            (listener(door, grace=grace, tls=context.listening), management),
-            (listener(pki_door(built.platform, allowed), grace=grace, tls=None), plain),
+            (listener(door, grace=grace, tls=context.listening, seats=at_https), management),
+            (listener(status_door, grace=grace, tls=None, seats=at_http), plain),
         )
         running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         looping = [
             asyncio.create_task(_swap_own_certificate(built, issuing_id, context)),
             asyncio.create_task(_note_uses(authenticator)),
+            asyncio.create_task(replicas.share(built.platform, allowed.share)),
         ]
         working = []
         if work_here:
@@ -78,6 +76,34 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         built.platform.signals.release_all()
         await asyncio.gather(*running)
         await _end(looping, working)
+
+
+def doors(
+    built: Built, authenticator: Authenticator, ready: Readiness, allowed: Budgets
+) -> tuple[FrontDoor, FrontDoor]:
+    """What stands behind the management listener, and behind that of relying parties."""
+    settings = built.settings
+    rules = Rules(settings.trusted_proxies, settings.request_timeout.total_seconds())
+    management = management_door(
+        built.platform,
+        authenticator,
+        readiness=ready,
+        budgets=allowed,
+        auth_type=settings.auth_type,
+        rules=rules,
+        origins=frozenset(settings.cors_origins),
+        status_on=built.relying,
+    )
+    return management, pki_door(built.relying, allowed, rules)
+
+
+def seats(settings: Settings) -> Seats:
+    """The connections that one of the two listeners holds."""
+    return Seats(
+        most=connections_for(2),
+        per_address=settings.max_connections_per_address,
+        trusted=settings.trusted_proxies,
+    )
 
 
 def budgets(settings: Settings) -> Budgets:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from starlette.types import Scope
 
 from certctl.domain.access import Actor, ActorType, actor_with_roles
 from certctl.services import firststart
@@ -33,8 +35,9 @@ from certctl.web.api import (
     roles,
     stats,
 )
-from certctl.web.front import Face, FrontDoor
-from certctl.web.limits import Limiter, per_address, per_key
+from certctl.web.cors import Cors
+from certctl.web.front import Face, FrontDoor, Room, Rules
+from certctl.web.limits import AddressBudget, Limiter, per_key
 from certctl.web.public import bootstrap, enrolment, ops, status
 
 FACES: Final = (ops.FACE, bootstrap.FACE, enrolment.FACE, status.FACE)
@@ -79,6 +82,12 @@ class Budgets:
     status_by_address: Limiter | None
     max_body: int
 
+    def share(self, replicas: int) -> None:
+        """Grant each caller this server's part among so many."""
+        for limiter in (self.by_key, self.by_address, self.status_by_address):
+            if limiter is not None:
+                limiter.share(replicas)
+
 
 def management_door(
     platform: Platform,
@@ -87,37 +96,58 @@ def management_door(
     readiness: ops.Readiness,
     budgets: Budgets,
     auth_type: str = "api-key",
+    rules: Rules = Rules(),
+    origins: frozenset[str] = frozenset(),
+    status_on: Platform | None = None,
 ) -> FrontDoor:
-    """The HTTPS listener: public faces first, then everything behind the gate."""
-    by_address = per_address(budgets.by_address)
-    anybody = ANONYMOUS if auth_type == "none" else None
+    """The HTTPS listener: public faces first, then everything behind the gate.
+
+    Pages of `origins` may read it in a browser. `status_on` is what relying parties are answered
+    on, where that is another.
+    """
+    by_address = AddressBudget(budgets.by_address)
+    cors = Cors(origins, by_address) if origins else None
+    rules = replace(rules, cors=cors, waits=is_long_poll)
+    room, newcomers = Room(rules.at_once), Room(rules.at_once)
     behind = gate.management_api(
         RESOURCES,
         platform,
         authenticate,
         limiter=per_key(budgets.by_key),
         strangers=by_address,
-        anybody=anybody,
+        anybody=ANONYMOUS if auth_type == "none" else None,
         max_body=budgets.max_body,
     )
     enrolling = enrolment.enrolment_app(platform, firststart.ISSUER_ID)
     faces = (
         Face(ops.FACE, ops.ops_app(readiness, auth_type), by_address),
-        Face(bootstrap.FACE, bootstrap.bootstrap_app(platform), by_address),
-        Face(enrolment.FACE, enrolling, by_address),
-        _status_face(platform, budgets),
+        Face(bootstrap.FACE, bootstrap.bootstrap_app(platform), by_address, room=newcomers),
+        Face(enrolment.FACE, enrolling, by_address, room=newcomers),
+        _status_face(status_on or platform, budgets, rules),
     )
-    return FrontDoor(faces, behind, tls=True)
+    return FrontDoor(faces, behind, tls=True, rules=rules, room=room)
 
 
-def pki_door(platform: Platform, budgets: Budgets) -> FrontDoor:
+def pki_door(platform: Platform, budgets: Budgets, rules: Rules = Rules()) -> FrontDoor:
     """The plain-http listener: OCSP, CRLs and CA certificates, and nothing else."""
-    return FrontDoor((_status_face(platform, budgets),), None, tls=False)
+    return FrontDoor((_status_face(platform, budgets, rules),), None, tls=False, rules=rules)
 
 
-def _status_face(platform: Platform, budgets: Budgets) -> Face:
-    limiter = per_address(budgets.status_by_address)
-    return Face(status.FACE, status.status_app(platform), limiter, status.tell)
+def is_long_poll(scope: Scope) -> bool:
+    """An agent's request for work, which waits until there is some."""
+    path: str = scope["path"]
+    return path.startswith(f"{gate.PREFIX}/agents/") and path.endswith("/work")
+
+
+def _status_face(platform: Platform, budgets: Budgets, rules: Rules) -> Face:
+    return Face(
+        status.FACE,
+        status.status_app(platform),
+        AddressBudget(budgets.status_by_address),
+        status.tell,
+        room=Room(rules.at_once),
+        own_origin=True,
+    )
 
 
 def table() -> str:

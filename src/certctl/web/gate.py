@@ -29,6 +29,7 @@ from certctl.domain.errors import CertctlError, Invalid, NotAllowed, TooLarge, U
 from certctl.services.access import with_request
 from certctl.services.platform import Platform
 from certctl.web import problems
+from certctl.web.limits import AddressBudget, Recognised
 
 __all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded", "management_api"]
 
@@ -176,16 +177,17 @@ def management_api(
     authenticate: Callable[[str], Awaitable[Actor | None]],
     *,
     limiter: Callable[[str], None],
-    strangers: Callable[[str | None], None],
+    strangers: AddressBudget,
     anybody: Actor | None = None,
     max_body: int,
 ) -> Gate:
     """One ASGI app whose only routes are the gated ones.
 
     `authenticate` turns a bearer secret into an actor; `limiter` takes the actor's name, and
-    `strangers` the address of whoever could not be authenticated: both raise TooMany. `anybody`
-    is who a caller without a secret is, where that is allowed. Bodies over `max_body` bytes are
-    refused before they are read whole.
+    `strangers` the address of whoever could not be authenticated: both raise TooMany. From an
+    address that has spent its budget no secret is tried that has not proved good before.
+    `anybody` is who a caller without a secret is, where that is allowed. Bodies over `max_body`
+    bytes are refused before they are read whole.
     """
     api = described(resources)
     api.state.platform = platform
@@ -331,7 +333,7 @@ class Gate:
         authenticate: Callable[[str], Awaitable[Actor | None]],
         limiter: Callable[[str], None],
         *,
-        strangers: Callable[[str | None], None],
+        strangers: AddressBudget,
         anybody: Actor | None,
         max_body: int,
     ) -> None:
@@ -341,6 +343,7 @@ class Gate:
         self._strangers = strangers
         self._anybody = anybody
         self._max_body = max_body
+        self._recognised = Recognised()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
@@ -364,10 +367,15 @@ class Gate:
         if scheme.lower() != "bearer" or not secret:
             self._strangers(address)
             raise Unauthenticated("send Authorization: Bearer with an API key")
-        actor = await self._authenticate(secret.strip())
+        secret = secret.strip()
+        if secret not in self._recognised:
+            # Or a guess would cost an address nothing once its budget is spent.
+            self._strangers.look(address)
+        actor = await self._authenticate(secret)
         if actor is None:
             self._strangers(address)
             raise Unauthenticated("the API key is unknown, expired or revoked")
+        self._recognised.add(secret)
         self._limiter(actor.id)
         return with_request(actor, address=address, request_id=request.state.request_id)
 

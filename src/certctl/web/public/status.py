@@ -106,6 +106,8 @@ def tell(error: CertctlError, request_id: str) -> Response:
     headers = {}
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(error.retry_after)
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = str(problems.RETRY_AFTER)
     text = error.message if isinstance(error, Invalid | NotFound | TooLarge | TooMany) else "later"
     return Response(f"{text}\n", code, headers=headers, media_type="text/plain")
 
