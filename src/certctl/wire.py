@@ -5,6 +5,7 @@ Paths and field names are those established for `/api/v1/agents/…`.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -40,6 +41,19 @@ class Credential(Message):
     """POST /api/v1/agents/{id}/credential: the agent's next one, shown once."""
 
     credential: str
+
+
+class ClientCertificateWish(Message):
+    """POST /api/v1/agents/{id}/client-certificate; of the CSR nothing but the key counts."""
+
+    csr_pem: str = Field(max_length=65536)
+
+
+class ClientCertificate(Message):
+    """Leaf first, then the chain; to be presented instead of the bearer credential."""
+
+    certificate_pem: str
+    not_after: datetime
 
 
 class Heartbeat(Message):

@@ -9,6 +9,7 @@ import threading
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Seen:
     path: str
     body: dict[str, Any]
     bearer: str | None
+    certificate: bytes | None = None
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Plane:
         self.pollers = 0
         self.credentials = [CREDENTIAL]
         self.finds_it_old = False
+        self.client_certificates: list[bytes] = []
+        self.client_life = timedelta(days=30)
         self._changed = threading.Condition()
         self._server: ThreadingHTTPServer | None = None
         self._write_pair()
@@ -69,6 +73,8 @@ class Plane:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(self.folder / "plane.pem", self.folder / "plane.key")
+        context.load_verify_locations(cadata=self.ca.pem)
+        context.verify_mode = ssl.CERT_OPTIONAL
         self._server = _Server(("127.0.0.1", self.port), self, context)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -109,10 +115,11 @@ class Plane:
             enrolled = {"agent_id": AGENT, "credential": CREDENTIAL, "ca_pem": self.ca.pem}
             return 200, enrolled
         held = [f"Bearer {each}" for each in self.credentials]
-        if seen.bearer not in held:
+        if seen.bearer in held:
+            # What was before a credential ends when that is first used.
+            self.credentials = self.credentials[held.index(seen.bearer) :]
+        elif seen.bearer or seen.certificate not in self.client_certificates:
             return 401, {"message": "sign in first"}
-        # What was before a credential ends when that is first used.
-        self.credentials = self.credentials[held.index(seen.bearer) :]
         what = seen.path.removeprefix(f"/api/v1/agents/{AGENT}/").split("?")[0]
         if what == "work":
             jobs = self._wait_for_work()
@@ -123,6 +130,8 @@ class Plane:
             self.finds_it_old = False
             self.credentials.append(f"{CREDENTIAL}-{len(self.calls('/credential'))}")
             return 201, {"credential": self.credentials[-1]}
+        if what == "client-certificate":
+            return 201, self._client_certificate(seen.body)
         if what == "csr":
             self._signed(seen.body)
             return 202, {"status": "csr_accepted"}
@@ -147,6 +156,15 @@ class Plane:
         if self.deploy_to is not None:
             job = f"deploy-of-{body['job_id']}"
             self.offer(**deployment(body["certificate_id"], pem, self.deploy_to, job))
+
+    def _client_certificate(self, body: dict[str, Any]) -> dict[str, str]:
+        csr = x509.load_pem_x509_csr(body["csr_pem"].encode())
+        leaf = self.ca.issue(csr.public_key(), AGENT, life=self.client_life)
+        self.client_certificates.append(leaf.public_bytes(Encoding.DER))
+        return {
+            "certificate_pem": leaf.public_bytes(Encoding.PEM).decode() + self.ca.pem,
+            "not_after": leaf.not_valid_after_utc.isoformat(),
+        }
 
     def _write_pair(self) -> None:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -233,7 +251,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         body = json.loads(content) if length else {}
-        seen = Seen(self.command, self.path, body, self.headers.get("Authorization"))
+        shown = self.connection.getpeercert(binary_form=True)
+        seen = Seen(self.command, self.path, body, self.headers.get("Authorization"), shown)
         plane.seen.append(seen)
         refusals = plane.refusals[self.path.split("?")[0].rsplit("/", 1)[1]]
         if refusals:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from certctl.agent import client_certificate
+from certctl.agent.state import State
 from certctl.connectors.served import served_fingerprint
 from tests.agent.conftest import QUICK, eventually
 from tests.agent.plane import AGENT, CREDENTIAL, csr_job, deployment
@@ -361,3 +364,64 @@ async def test_a_new_credential_that_never_arrived_locks_nobody_out(host, plane,
     plane.offer(**csr_job("job-1"))
     await eventually(lambda: "mc-1" in plane.certificates)
     assert plane.credentials[0] == CREDENTIAL
+
+
+def proved(plane) -> list[tuple[bool, int | None]]:
+    """For each call how it was proved who calls: by a credential or not, and which certificate."""
+    shown = plane.client_certificates
+    return [
+        (seen.bearer is not None, shown.index(seen.certificate) if seen.certificate else None)
+        for seen in list(plane.seen)
+        if seen.path.startswith(f"/api/v1/agents/{AGENT}/")
+    ]
+
+
+async def test_an_agent_presents_a_certificate_instead_of_its_credential(host, plane, start):
+    plane.deploy_to = host.target
+    start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: (False, 0) in proved(plane))
+    plane.offer(**csr_job("job-1"))
+    await eventually(lambda: plane.reports("deploy-of-job-1"))
+    since = len(proved(plane))
+    await eventually(lambda: len(proved(plane)) > since + 5)
+    assert set(proved(plane)[since:]) == {(False, 0)}
+    pair = host.settings().state_folder / "client.pem"
+    assert pair.stat().st_mode & 0o777 == 0o600
+    assert "PRIVATE" not in str(plane.seen)
+
+
+async def test_a_certificate_is_replaced_when_two_thirds_of_its_life_are_over(host, plane, start):
+    plane.client_life = timedelta(seconds=20)  # of which five minutes have gone before
+    start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: (False, 0) in proved(plane))
+    plane.client_life = timedelta(days=30)
+    await eventually(lambda: (False, 1) in proved(plane))
+    assert len(plane.client_certificates) == 2
+
+
+async def test_a_kept_certificate_serves_from_the_first_call_on(host, plane, start):
+    first = start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: (False, 0) in proved(plane))
+    start.stop.set()
+    await first
+    start.stop.clear()
+    plane.seen.clear()
+    start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: proved(plane))
+    assert set(proved(plane)) == {(False, 0)}
+    assert len(plane.client_certificates) == 1
+
+
+async def test_a_certificate_that_is_over_gives_way_to_the_credential(host, plane, start):
+    plane.client_life = timedelta(seconds=1)
+    first = start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: plane.client_certificates)
+    start.stop.set()
+    await first
+    start.stop.clear()
+    state = State(host.settings().state_folder)
+    await eventually(lambda: client_certificate.usable(state) is None)
+    plane.client_life = timedelta(days=30)
+    made = len(plane.client_certificates)
+    start(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    await eventually(lambda: (False, made) in proved(plane))

@@ -54,11 +54,18 @@ class Authority:
     def fingerprint(self) -> str:
         return fingerprint(self.certificate)
 
-    def issue(self, public_key: ec.EllipticCurvePublicKey, *names: str) -> x509.Certificate:
+    def issue(
+        self,
+        public_key: ec.EllipticCurvePublicKey,
+        *names: str,
+        life: timedelta = timedelta(days=30),
+    ) -> x509.Certificate:
         basic = x509.BasicConstraints(ca=False, path_length=None)
-        return self._build(names[0], public_key, basic, names)
+        return self._build(names[0], public_key, basic, names, life)
 
-    def _build(self, subject, public_key, basic, names) -> x509.Certificate:
+    def _build(
+        self, subject, public_key, basic, names, life=timedelta(days=30)
+    ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
             x509.CertificateBuilder()
@@ -67,7 +74,7 @@ class Authority:
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(days=30))
+            .not_valid_after(now + life)
             .add_extension(basic, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
+from cryptography import x509
 from psycopg.conninfo import make_conninfo
 
+from certctl.store.embedded import recorded_conninfo
 from tests.flows.system import System, running, until
+from tests.kit import a_csr
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -194,3 +199,38 @@ def test_without_authentication_everybody_on_this_machine_administers(tmp_path: 
     finally:
         system.stop()
         system.remove()
+
+
+def test_an_agent_with_a_client_certificate_needs_no_credential(system: System) -> None:
+    system.start_agent(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+    pair = system.folder / "agent" / "client.pem"
+    until("the certificate", pair.exists)
+    (agent,) = system.call("GET", "/agents")["data"]
+    work = f"https://127.0.0.1:{system.https}/api/v1/agents/{agent['id']}/work"
+    trust = ssl.create_default_context(cafile=system.data / "ca.pem")
+    trust.load_cert_chain(pair)
+    with httpx.Client(verify=trust) as client:
+        assert client.get(work).status_code == 200
+        other = work.replace(agent["id"], "ag-other")
+        assert client.get(other).status_code == 403
+        # From now on the certificate alone opens its routes.
+        system.sql("UPDATE agents SET credential_hash = '\\x00', next_credential_hash = NULL")
+        csr_pem = a_csr("demo.certctl.test")
+        order = system.order("www", csr_pem=csr_pem, target_ids=[])
+        until("an issued certificate", lambda: system.live_serial(order))
+        system.target()
+        system.stop_agent()
+        system.start_agent(CERTCTL_AGENT_CLIENT_CERTIFICATE="true")
+        seen = system.call("GET", f"/agents/{agent['id']}")["last_heartbeat_at"]
+        until(
+            "a heartbeat",
+            lambda: system.call("GET", f"/agents/{agent['id']}")["last_heartbeat_at"] > seen,
+        )
+        admin(system).fine("agents", "revoke-credential", "beside-nginx")
+        assert client.get(work).status_code == 401
+    serial = x509.load_pem_x509_certificates(
+        pair.read_bytes()[pair.read_bytes().index(b"-----BEGIN CERT") :]
+    )[0].serial_number
+    with psycopg.connect(recorded_conninfo(system.data)) as connection:
+        told = connection.execute("SELECT serial_number FROM certificate_revocations").fetchall()
+    assert told == [(f"{serial:x}",)]

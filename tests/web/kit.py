@@ -195,6 +195,19 @@ async def everything(world: World) -> Mapping[str, Sequence[Row]]:
         }
 
 
+@dataclass
+class Bearers:
+    """An authenticator of the test's own, for bearer secrets alone."""
+
+    find: Callable[[str], Awaitable[Actor | None]]
+
+    async def __call__(self, bearer: str) -> Actor | None:
+        return await self.find(bearer)
+
+    async def by_certificate(self, _cert_der: bytes) -> Actor | None:
+        return None
+
+
 async def ready() -> dict[str, str]:
     return {"db": "ok"}
 
@@ -203,7 +216,7 @@ def open_site(
     world: World,
     *,
     budgets: Budgets = UNLIMITED,
-    authenticate: Callable[[str], Awaitable[Actor | None]] | None = None,
+    authenticate: gate.Authenticate | None = None,
     readiness: Callable[[], Awaitable[dict[str, str]]] = ready,
     environment_keys: tuple[EnvironmentKey, ...] = (BOSS,),
     auth_type: str = "api-key",

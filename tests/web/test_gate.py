@@ -19,7 +19,7 @@ from certctl.web.front import FrontDoor
 from certctl.web.limits import AddressBudget
 from tests import reference
 from tests.conftest import World
-from tests.web.kit import ADMIN, ROWS, Site, client, filled, open_site
+from tests.web.kit import ADMIN, ROWS, Bearers, Site, client, filled, open_site
 
 PUBLIC = {(method, path) for face in app.FACES for method, path in face.routes}
 
@@ -133,7 +133,7 @@ async def test_an_unforeseen_error_is_told_without_its_words(world: World) -> No
     async def broken(_secret: str) -> None:
         raise RuntimeError("the password is sesame")
 
-    opened = open_site(world, authenticate=broken)
+    opened = open_site(world, authenticate=Bearers(broken))
     async with opened.client:
         problem = await opened.refused(500, "GET", "/teams")
     assert problem["message"] == "internal error"
@@ -143,7 +143,7 @@ async def test_an_unsafe_state_is_told_without_its_words(world: World) -> None:
     async def unsafe(_secret: str) -> None:
         raise Unsafe("the data key at /secret/place")
 
-    opened = open_site(world, authenticate=unsafe)
+    opened = open_site(world, authenticate=Bearers(unsafe))
     async with opened.client:
         problem = await opened.refused(500, "GET", "/teams")
     assert problem["message"] == "internal error"
@@ -162,7 +162,7 @@ async def test_a_handler_that_breaks_is_told_without_its_words(world: World) -> 
     behind = gate.management_api(
         [toys],
         world.platform,
-        anybody,
+        Bearers(anybody),
         limiter=lambda _name: None,
         strangers=AddressBudget(None),
         max_body=1024,

@@ -90,6 +90,8 @@ async def _enrol(settings: AgentSettings, state: State, secret: str) -> Membersh
         except CertctlError as error:
             raise Unsafe(f"enrolment was refused: {error.message}") from error
     identity = Identity(enrolled.agent_id, enrolled.credential, server_url)
+    # A certificate of an earlier enrolment is not this one's.
+    state.client_pair.unlink(missing_ok=True)
     state.keep_identity(identity)
     log.info("event=enrolled agent_id=%s server=%s", identity.agent_id, server_url)
     return Membership(identity, ca_file)

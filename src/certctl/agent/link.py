@@ -23,6 +23,8 @@ from certctl.domain.errors import (
 )
 from certctl.wire import (
     CertificatePickup,
+    ClientCertificate,
+    ClientCertificateWish,
     Credential,
     CsrSubmission,
     Enrolled,
@@ -83,6 +85,8 @@ class Link:
 
     def __init__(self, client: httpx.AsyncClient, agent_id: str) -> None:
         self._client = client
+        self._replaced: httpx.AsyncClient | None = None
+        self.agent_id = agent_id
         self._prefix = f"/api/v1/agents/{agent_id}"
         # New at each start: what an earlier run of this agent had leased is offered again at once.
         self._session = secrets.token_hex(8)
@@ -102,8 +106,27 @@ class Link:
         return (await _call(self._client, "POST", path, answer=Credential)).credential
 
     def use_credential(self, credential: str) -> None:
-        """From the next request on."""
-        self._client.headers["Authorization"] = f"Bearer {credential}"
+        """From the next request on, unless a client certificate is presented."""
+        if "Authorization" in self._client.headers:
+            self._client.headers["Authorization"] = f"Bearer {credential}"
+
+    async def client_certificate(self, wish: ClientCertificateWish) -> ClientCertificate:
+        path = f"{self._prefix}/client-certificate"
+        return await _call(self._client, "POST", path, answer=ClientCertificate, body=wish)
+
+    async def present(self, tls: ssl.SSLContext) -> None:
+        """The client certificate of `tls` instead of a credential, from the next request on; what
+        is under way goes on over its own connection."""
+        await self._close_replaced()
+        self._replaced, self._client = self._client, connect(str(self._client.base_url), tls)
+
+    async def aclose(self) -> None:
+        await self._close_replaced()
+        await self._client.aclose()
+
+    async def _close_replaced(self) -> None:
+        if self._replaced is not None:
+            await self._replaced.aclose()
 
     async def work(self, wait: int) -> Work:
         """Jobs leased to this agent; the server may hold the answer for `wait` seconds."""

@@ -9,9 +9,11 @@ import signal
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
+from certctl.agent import client_certificate
 from certctl.agent.execute import Bench, execute
 from certctl.agent.host import describe
 from certctl.agent.join import Membership, join
@@ -78,10 +80,15 @@ async def serve(settings: AgentSettings, stop: asyncio.Event, *, pace: Pace) -> 
     if membership is None:
         return
     identity = membership.identity
-    tls = tls_to(membership.ca_file)
-    async with connect(identity.server_url, tls, credential=identity.credential) as client:
-        bench = Bench(Link(client, identity.agent_id), keys, state)
-        await Agent(bench, settings, stop, server_url=identity.server_url, pace=pace).run()
+    pair = client_certificate.usable(state) if settings.client_certificate else None
+    client = connect(
+        identity.server_url,
+        tls_to(membership.ca_file, pair),
+        credential=None if pair else identity.credential,
+    )
+    async with aclosing(Link(client, identity.agent_id)) as link:
+        bench = Bench(link, keys, state)
+        await Agent(bench, settings, stop, membership=membership, pace=pace).run()
 
 
 async def _joined(
@@ -115,13 +122,15 @@ class Agent:
         settings: AgentSettings,
         stop: asyncio.Event,
         *,
-        server_url: str,
+        membership: Membership,
         pace: Pace,
     ) -> None:
         self._bench = bench
         self._link = bench.link
         self._poll_wait = settings.poll_wait
-        self._describe = partial(describe, server_url)
+        self._describe = partial(describe, membership.identity.server_url)
+        self._ca_file = membership.ca_file
+        self._presents = settings.client_certificate
         self._stop = stop
         self._pace = pace
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -155,6 +164,10 @@ class Agent:
                 backoff.reset()
                 if told.renew_credential:
                     await self._renew_credential()
+                if self._presents:
+                    await client_certificate.keep_current(
+                        self._bench.state, self._link, self._ca_file
+                    )
             except Gone as error:
                 self._retire(error)
             except CertctlError as error:

@@ -88,6 +88,12 @@ class AgentSettings(BaseModel):
         max_length=512,
         description="One-time token of the first start: token.fingerprint-of-the-CA",
     )
+    client_certificate: bool = Field(
+        default=False,
+        alias="CERTCTL_AGENT_CLIENT_CERTIFICATE",
+        description="Whether to use a client certificate of the control plane's CA instead of the "
+        "bearer credential; not through a proxy that ends TLS",
+    )
     key_dir: Folder = Field(
         default=Path("/var/lib/certctl/keys"),
         alias="CERTCTL_KEY_DIR",

@@ -46,6 +46,14 @@ class State:
     def ca_file(self) -> Path:
         return self.folder / "ca.pem"
 
+    @property
+    def client_pair(self) -> Path:
+        """Key and chain, PEM, of the client certificate."""
+        return self.folder / "client.pem"
+
+    def keep_client_pair(self, pem: str) -> None:
+        write_private(self.client_pair, pem.encode())
+
     def identity(self) -> Identity | None:
         """The identity kept at enrolment; Unsafe when the file is damaged."""
         path = self.folder / "agent.json"

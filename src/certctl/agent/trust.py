@@ -31,14 +31,18 @@ def split_token(text: str) -> tuple[str, str | None]:
     return text.strip(), None
 
 
-def tls_to(ca_file: Path | None) -> ssl.SSLContext:
-    """TLS 1.3 towards a server vouched for by `ca_file`, or by the system's CAs.
+def tls_to(ca_file: Path | None, client_pair: Path | None = None) -> ssl.SSLContext:
+    """TLS 1.3 towards a server vouched for by `ca_file`, or by the system's CAs, with the client
+    certificate in `client_pair` if there is one.
 
     Raises:
-        Unsafe: when the file holds no certificate.
+        Unsafe: when a file holds no certificate.
     """
     try:
-        return client_context(ca_file)
+        context = client_context(ca_file)
+        if client_pair is not None:
+            context.load_cert_chain(client_pair)
+        return context
     except OSError as error:
         raise Unsafe(
             f"{ca_file} holds no usable CA certificate ({error}); "

@@ -11,6 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from certctl.boot.seats import Seat
+from certctl.boot.tls import client_chain
 from certctl.web import problems
 from certctl.web.front import HEADERS, HSTS
 
@@ -63,9 +64,11 @@ class Connection(HttpToolsProtocol):
         self._write_due: float | None = None
         self._fault: Fault | None = None
         self._head = self._unfinished = 0
+        self._client_chain: list[str] = []
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._client_chain = client_chain(transport.get_extra_info("ssl_object"))
         self._within(HEAD_TIME)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -90,6 +93,9 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        if self._client_chain:
+            # The ASGI TLS extension, as far as the application has use for it.
+            self.scope["extensions"] = {"tls": {"client_cert_chain": self._client_chain}}
         self._part = "head"
         self._head = self._unfinished = 0
         self._within(HEAD_TIME)

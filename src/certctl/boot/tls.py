@@ -9,6 +9,13 @@ from pathlib import Path
 from certctl.domain.errors import Unsafe
 
 
+def client_chain(connection: ssl.SSLObject | None) -> list[str]:
+    """The client's certificate, PEM, that the handshake has verified: as the ASGI TLS extension
+    names it, `client_cert_chain`. Empty without one."""
+    der = connection.getpeercert(binary_form=True) if connection is not None else None
+    return [ssl.DER_cert_to_PEM_cert(der)] if der else []
+
+
 class SwappableContext:
     """A server context whose certificate is the newest one that was put in.
 
@@ -16,14 +23,16 @@ class SwappableContext:
     the callback hands it to each connection, also to those without SNI.
     """
 
-    def __init__(self, chain_pem: str, key_pem: str) -> None:
-        self._current = _context(chain_pem, key_pem)
-        self.listening = _context(chain_pem, key_pem)
+    def __init__(self, chain_pem: str, key_pem: str, *, clients_pem: str | None = None) -> None:
+        """Clients may present certificates of the CAs in `clients_pem`."""
+        self._clients_pem = clients_pem
+        self._current = _context(chain_pem, key_pem, clients_pem)
+        self.listening = _context(chain_pem, key_pem, clients_pem)
         self.listening.sni_callback = self._choose
 
     def put(self, chain_pem: str, key_pem: str) -> None:
         """Serve this certificate to every connection from now on."""
-        self._current = _context(chain_pem, key_pem)
+        self._current = _context(chain_pem, key_pem, self._clients_pem)
 
     def _choose(
         self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
@@ -31,10 +40,13 @@ class SwappableContext:
         connection.context = self._current
 
 
-def _context(chain_pem: str, key_pem: str) -> ssl.SSLContext:
+def _context(chain_pem: str, key_pem: str, clients_pem: str | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["http/1.1"])
+    if clients_pem is not None:
+        context.load_verify_locations(cadata=clients_pem)
+        context.verify_mode = ssl.CERT_OPTIONAL
     # Python loads a key from a file only; this one is private and gone before the call returns.
     with tempfile.TemporaryDirectory(prefix="certctl-") as folder:
         pair = Path(folder) / "pair.pem"

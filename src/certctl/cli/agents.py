@@ -68,11 +68,11 @@ def enrol(
 ) -> None:
     """Make a one-time token, and print the lines to run on the agent's host."""
     with api(ctx) as server:
-        body = {
-            "ttl_seconds": ttl,
-            "agent_group_id": find.id_of(server, "agent-groups", group_id) if group_id else None,
-            "agent_id": find.id_of(server, "agents", again) if again else None,
-        }
+        body: dict[str, Any] = {"ttl_seconds": ttl}
+        if group_id:
+            body["agent_group_id"] = find.id_of(server, "agent-groups", group_id)
+        if again:
+            body["agent_id"] = find.id_of(server, "agents", again)
         made = server.post("agents", "enrolment-tokens", body=body)
         url = server.access.server_url
     say(ctx, made, enrolment_lines(made, url, name))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from certctl.domain.names import Name
 from certctl.pki.keys import PublicKey
 
-Purpose = Literal["leaf", "ca", "ocsp_responder", "server"]
+Purpose = Literal["leaf", "ca", "ocsp_responder", "server", "agent"]
 
 
 class Config(BaseModel):

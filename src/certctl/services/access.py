@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +20,7 @@ from certctl.domain.access import (
     granted,
 )
 from certctl.services.platform import EnvironmentKey, Platform
-from certctl.store import access, keys, roles, signals
+from certctl.store import access, agent_certificates, keys, roles, signals
 from certctl.store.db import Row
 
 # The prefix tells a person, and a scanner of leaked secrets, what was found.
@@ -80,12 +80,21 @@ class Authenticator:
         known = self._known.get(digest)
         now = self._platform.clock()
         if known is None or known.until <= now or not self._platform.signals.hears:
-            known = await self._find(digest, bearer, now)
+            known = await self._find(digest, self._look_up(digest, bearer, now))
         if known is None:
             return None
         if known.key_id is not None:
             self._uses[known.key_id] = now
         return known.actor
+
+    async def by_certificate(self, cert_der: bytes) -> Actor | None:
+        """The agent whose client certificate this is; TLS has proved that it holds the key."""
+        digest = hashlib.sha256(cert_der).digest()
+        known = self._known.get(digest)
+        now = self._platform.clock()
+        if known is None or known.until <= now or not self._platform.signals.hears:
+            known = await self._find(digest, self._certificate(digest, now))
+        return known.actor if known else None
 
     async def note_uses(self) -> None:
         """Write down when keys were last used: one statement for all since the last time."""
@@ -98,9 +107,10 @@ class Authenticator:
         self._generation += 1
         self._known.clear()
 
-    async def _find(self, digest: bytes, bearer: str, now: datetime) -> _Known | None:
+    async def _find(self, digest: bytes, look: Awaitable[_Known | None]) -> _Known | None:
+        """What a look finds, remembered unless something has changed meanwhile."""
         generation = self._generation
-        found = await self._look_up(digest, bearer, now)
+        found = await look
         if found is not None and self._platform.signals.hears and generation == self._generation:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
@@ -139,9 +149,18 @@ class Authenticator:
                 await signals.wake(tx, IDENTITY)
         if row is None:
             return None
-        agent_id = row["id"]
-        actor = actor_with_roles(agent_id, ("r-agent",), kind=ActorType.AGENT, agent_id=agent_id)
-        return _Known(actor, None, now + REMEMBERED)
+        return _Known(_agent(row["id"]), None, now + REMEMBERED)
+
+    async def _certificate(self, digest: bytes, now: datetime) -> _Known | None:
+        async with self._platform.db.read() as session:
+            row = await agent_certificates.live(session, digest.hex())
+        if row is None:
+            return None
+        return _Known(_agent(row["agent_id"]), None, min(now + REMEMBERED, row["not_after"]))
+
+
+def _agent(agent_id: str) -> Actor:
+    return actor_with_roles(agent_id, ("r-agent",), kind=ActorType.AGENT, agent_id=agent_id)
 
 
 def environment_key(known: Iterable[EnvironmentKey], digest: bytes) -> EnvironmentKey | None:

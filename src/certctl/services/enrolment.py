@@ -11,7 +11,7 @@ from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Invalid, NotFound, Unauthenticated
 from certctl.domain.ids import new_id
 from certctl.pki import x509
-from certctl.services import audit, authority
+from certctl.services import audit, authority, revoke
 from certctl.services import fleet as fleet_service
 from certctl.services.access import (
     AGENT_KEY,
@@ -178,6 +178,7 @@ async def revoke_credential(on: Platform, actor: Actor, agent_id: str) -> None:
         if not await fleet.is_serving(tx, agent_id):
             raise NotFound(f"agent {agent_id} does not exist, or has retired")
         await access.revoke_credential(tx, agent_id)
+        certificates = await revoke.certificates_of_agent(on, tx, actor, agent_id)
         await signals.wake(tx, IDENTITY)
         await audit.record(
             tx,
@@ -185,4 +186,5 @@ async def revoke_credential(on: Platform, actor: Actor, agent_id: str) -> None:
             "agent_credential_revoked",
             on=("agent", agent_id),
             category=Category.AUTH,
+            certificates=certificates,
         )

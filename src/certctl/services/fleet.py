@@ -14,7 +14,7 @@ from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound
 from certctl.domain.listing import PageRequest
-from certctl.services import audit, issue, plain
+from certctl.services import audit, issue, plain, revoke
 from certctl.services import jobs as job_service
 from certctl.services.platform import Platform
 from certctl.store import certificates, fleet, jobs, queue, versions
@@ -65,6 +65,7 @@ async def retire(
             await certificates.lock(tx, certificate_id, within=EVERYTHING)
         await fleet.retire(tx, agent_id, reason)
         await fleet.release(tx, agent_id, reason)
+        await revoke.certificates_of_agent(on, tx, actor, agent_id)
         for certificate_id in waiting:
             await job_service.settle_certificate(
                 tx, certificate_id, error=f"agent {found['name']} was retired"

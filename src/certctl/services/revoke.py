@@ -15,7 +15,15 @@ from certctl.domain.notification import Kind, Severity
 from certctl.domain.revocation import Reason
 from certctl.services import audit, notify
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, jobs, queue, renewals, versions
+from certctl.store import (
+    agent_certificates,
+    authorities,
+    certificates,
+    jobs,
+    queue,
+    renewals,
+    versions,
+)
 from certctl.store.db import Row, Tx
 
 
@@ -102,12 +110,8 @@ async def _end(
     await certificates.mark_revoked(tx, ids, reason=str(reason))
     await jobs.cancel_open(tx, ids, why="the certificate was revoked")
     await authorities.close_intents_of(tx, ids, note="certificate revoked")
-    await tx.insert("certificate_revocations", [_row(tx, actor, v, reason) for v in gone])
-    for authority_id in sorted({v["authority_id"] for v in gone if v["authority_id"]}):
-        await authorities.mark_crl_stale(tx, authority_id)
-        await on.queue.defer(
-            tx, queue.REFRESH_CRL, once_per=authority_id, authority_id=authority_id
-        )
+    await authorities.insert_revocations(tx, [_row(tx, actor, v, reason) for v in gone])
+    await _refresh_crls(on, tx, gone)
     serials: dict[str, list[str]] = {one: [] for one in ids}
     for version in gone:
         serials[version["certificate_id"]].append(version["serial_number"])
@@ -143,3 +147,21 @@ def _row(tx: Tx, actor: Actor, version: Row, reason: Reason) -> dict[str, Any]:
         "not_after": version["not_after"],
         "issuer_notified": version["authority_id"] is not None,
     }
+
+
+async def certificates_of_agent(on: Platform, tx: Tx, actor: Actor, agent_id: str) -> int:
+    """Revoke the client certificates of an agent, in OCSP and the CRL as well; how many."""
+    gone = await agent_certificates.revoke_all(tx, agent_id)
+    reason = Reason.CESSATION_OF_OPERATION
+    revocations = [_row(tx, actor, {"certificate_id": None, **each}, reason) for each in gone]
+    await authorities.insert_revocations(tx, revocations)
+    await _refresh_crls(on, tx, gone)
+    return len(gone)
+
+
+async def _refresh_crls(on: Platform, tx: Tx, gone: list[Row]) -> None:
+    for authority_id in sorted({v["authority_id"] for v in gone if v["authority_id"]}):
+        await authorities.mark_crl_stale(tx, authority_id)
+        await on.queue.defer(
+            tx, queue.REFRESH_CRL, once_per=authority_id, authority_id=authority_id
+        )

@@ -239,6 +239,10 @@ async def put_crl(tx: Tx, authority_id: str, **values: Any) -> None:
     )
 
 
+async def insert_revocations(tx: Tx, revocations: Sequence[Mapping[str, Any]]) -> None:
+    await tx.insert("certificate_revocations", revocations)
+
+
 async def revoked_entries(session: Session, authority_id: str, since: datetime) -> list[Row]:
     """Entries a CRL must carry: revoked, and not expired before `since` (RFC 5280 §3.3)."""
     return await session.all(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.types import Scope
 
-from certctl.domain.access import Actor, ActorType, actor_with_roles
+from certctl.domain.access import ActorType, actor_with_roles
 from certctl.services import firststart
 from certctl.services.platform import Platform
 from certctl.web import gate, openapi
@@ -91,7 +90,7 @@ class Budgets:
 
 def management_door(
     platform: Platform,
-    authenticate: Callable[[str], Awaitable[Actor | None]],
+    authenticate: gate.Authenticate,
     *,
     readiness: ops.Readiness,
     budgets: Budgets,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 from fastapi import Depends, FastAPI
@@ -26,6 +26,7 @@ from starlette.types import Receive, Scope, Send
 from certctl import __version__
 from certctl.domain.access import ANY_ACTOR, Actor, AnyActor, Needs, Permission
 from certctl.domain.errors import CertctlError, Invalid, NotAllowed, TooLarge, Unauthenticated
+from certctl.pki.x509 import ders_of_pem
 from certctl.services.access import with_request
 from certctl.services.platform import Platform
 from certctl.web import problems
@@ -36,6 +37,15 @@ __all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded
 PREFIX: Final = "/api/v1"
 ALWAYS: Final = (401, 403, 429, 500, 503)
 FILE: Final = {"schema": {"type": "string"}}
+
+
+class Authenticate(Protocol):
+    """Turns what a caller proves into an actor; None for a stranger."""
+
+    async def __call__(self, bearer: str) -> Actor | None: ...
+
+    async def by_certificate(self, cert_der: bytes) -> Actor | None:
+        """By a client certificate that comes instead of a bearer secret."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +184,7 @@ class Resource:
 def management_api(
     resources: Iterable[Resource],
     platform: Platform,
-    authenticate: Callable[[str], Awaitable[Actor | None]],
+    authenticate: Authenticate,
     *,
     limiter: Callable[[str], None],
     strangers: AddressBudget,
@@ -330,7 +340,7 @@ class Gate:
     def __init__(
         self,
         api: FastAPI,
-        authenticate: Callable[[str], Awaitable[Actor | None]],
+        authenticate: Authenticate,
         limiter: Callable[[str], None],
         *,
         strangers: AddressBudget,
@@ -361,6 +371,10 @@ class Gate:
     async def _actor(self, request: Request) -> Actor:
         address = request.client.host if request.client else None
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        actor = None if scheme else await self._with_certificate(request)
+        if actor is not None:
+            self._limiter(actor.id)
+            return with_request(actor, address=address, request_id=request.state.request_id)
         if not scheme and self._anybody is not None:
             self._strangers(address)
             return with_request(self._anybody, address=address, request_id=request.state.request_id)
@@ -378,6 +392,11 @@ class Gate:
         self._recognised.add(secret)
         self._limiter(actor.id)
         return with_request(actor, address=address, request_id=request.state.request_id)
+
+    async def _with_certificate(self, request: Request) -> Actor | None:
+        """Whose certificate the TLS handshake has proved, where the listener passes it on."""
+        chain = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
+        return await self._authenticate.by_certificate(ders_of_pem(chain[0])[0]) if chain else None
 
 
 def _bounded(request: Request, receive: Receive, most: int) -> Receive:

@@ -84,7 +84,7 @@ class LocalCA:
         )
         revocable = order.purpose != "ocsp_responder" and not is_root and not order.short_lived
         return x509.Template(
-            kind="leaf" if order.purpose == "server" else order.purpose,
+            kind=order.purpose if order.purpose in ("ca", "ocsp_responder") else "leaf",
             serial=serial,
             subject_cn=order.common_name,
             organization="certctl" if order.purpose == "ca" else None,

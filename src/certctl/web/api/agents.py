@@ -8,7 +8,7 @@ from fastapi import Query
 
 from certctl import wire
 from certctl.domain.access import Permission
-from certctl.services import deploy, enrolment, fleet
+from certctl.services import agent_certificate, deploy, enrolment, fleet
 from certctl.web.gate import Call, Resource
 
 calls = Resource("/agents", tag="agent protocol")
@@ -33,6 +33,17 @@ async def heartbeat(call: Call, id: str, body: wire.Heartbeat) -> Any:
 async def next_credential(call: Call, id: str) -> Any:
     """The agent's next credential; the present one ends when that is first used."""
     return await enrolment.next_credential(call.on, call.actor, id)
+
+
+@calls.post(
+    "/{id}/client-certificate",
+    needs=Permission.AGENT_HEARTBEAT,
+    answer=wire.ClientCertificate,
+    errors=OWN,
+)
+async def client_certificate(call: Call, id: str, body: wire.ClientCertificateWish) -> Any:
+    """A client certificate for a key of the agent's, to be used instead of its credential."""
+    return await agent_certificate.issue(call.on, call.actor, id, body)
 
 
 @calls.get("/{id}/work", needs=Permission.AGENT_JOB_POLL, answer=wire.Work, errors=OWN)
