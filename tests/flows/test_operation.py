@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,8 +71,10 @@ def test_a_backup_brings_everything_back_in_an_empty_place(system: System, tmp_p
 def test_a_damaged_backup_is_refused_and_changes_nothing(system: System, tmp_path: Path) -> None:
     archive = tmp_path / "certctl.tar"
     assert certctl(system, "backup", archive).returncode == 0
+    with tarfile.open(archive) as parts:
+        largest = max(parts.getmembers(), key=lambda part: part.size)
     content = bytearray(archive.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[largest.offset_data + largest.size // 2] ^= 1
     archive.write_bytes(content)
     system.stop_server()
     refused = certctl(system, "restore", archive, "--force")

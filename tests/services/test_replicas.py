@@ -15,10 +15,11 @@ from procrastinate.testing import InMemoryConnector
 
 from certctl.jobs import tasks
 from certctl.pki.sealing import DataKey
-from certctl.services import audit
+from certctl.services import trail
 from certctl.services.platform import Platform
 from certctl.store.db import Database
 from tests import kit
+from tests.audited import seal_all
 from tests.conftest import World
 from tests.connectors.receiver import Receiver, receiving
 from tests.services.notified import expires_in, put, told_by
@@ -137,7 +138,17 @@ async def sealed(pair: Pair) -> Any:
     await pair.together("seal_audit")
     seen = await kit.value(pair.world, "SELECT sum(row_count) FROM audit_seals")
     assert seen == await kit.value(pair.world, "SELECT count(*) FROM audit_events")
-    return await audit.verify(pair.world.platform)
+    return await trail.verify(pair.world.platform)
+
+
+async def one_seal(world: World) -> None:
+    await kit.a_served_certificate(world)
+    await seal_all(world)
+
+
+async def attested(pair: Pair) -> Any:
+    """An interval has passed once, however many look."""
+    return await kit.value(pair.world, "SELECT count(*) FROM audit_checkpoints")
 
 
 async def stale(world: World) -> None:
@@ -172,6 +183,7 @@ ONCE: dict[str, tuple[Prepare, Probe, Any]] = {
     "evaluate_policies": (ruled, violations, (1, 1)),
     "send_digest": (nothing, digests, 1),
     "seal_audit": (due, sealed, []),
+    "audit_checkpoint": (one_seal, attested, 1),
     "keep_fresh": (stale, responders, (2, 2)),
     "prune": (ended_long_ago, jobs, 0),
 }

@@ -13,6 +13,7 @@ from certctl.connectors import catalog
 from certctl.services import issue, notify
 from tests import kit
 from tests.audited import export, seal_all
+from tests.connectors.kit import LOOPBACK
 from tests.connectors.receiver import receiving
 from tests.foreign import a_leaf, full_pem
 from tests.web.kit import NGINX, ORDER, ROWS, Json, Site, open_site, row_for
@@ -98,6 +99,8 @@ async def agents(walk: Walk) -> None:
     beat = {"version": "1", "hostname": "h", "os": "linux", "architecture": "x", "ip_address": ""}
     await walk.post(f"{where}/heartbeat", beat, key=key)
     await walk.post(f"{where}/credential", key=key)
+    csr = {"csr_pem": kit.a_csr("any.example.test")}
+    await walk.post(f"{where}/client-certificate", csr, key=key)
     await walk.call("DELETE", f"{where}/credential")
     await walk.call("DELETE", where)
 
@@ -180,7 +183,9 @@ async def messages(walk: Walk) -> None:
 
 async def test_every_change_and_every_privileged_read_is_audited(site: Site) -> None:
     async with receiving() as receiver:
-        channel = catalog.open_notifier("Webhook", {"url": receiver.url, "secret": "s" * 32})
+        channel = catalog.open_notifier(
+            "Webhook", {"url": receiver.url, "secret": "s" * 32}, reach=LOOPBACK
+        )
         platform = replace(site.world.platform, notifiers={"Webhook": channel})
         opened = open_site(replace(site.world, platform=platform))
         async with opened.client, opened.pki:

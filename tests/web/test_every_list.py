@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from certctl.services import checkpoints
 from certctl.web.api.common import Page
 from tests import kit
+from tests.audited import seal_all
 from tests.web.kit import NGINX, ROWS, Json, Site, filled
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,6 +63,10 @@ async def places(shared_site: Site) -> Json:
         await site.order(
             name=f"site {number}", target_ids=[target["id"]], certificate_profile_id=guarded
         )
+    for number in MANY:
+        await site.post("/teams", {"name": f"attested {number}"})
+        await seal_all(site.world)
+        await checkpoints.make(site.world.platform)
     often = await with_versions(site)
     return {**ids, "/certificates/{id}/versions": often, "/certificates/{id}/violations": often}
 
@@ -143,5 +149,6 @@ async def test_what_a_list_shows_is_found_by_its_id(
 
 
 async def test_every_list_but_those_of_a_part_leads_to_its_rows() -> None:
-    parts = {path for path in LISTS if path.endswith(("/versions", "/violations"))}
+    """A part is shown whole in the list, and nowhere else."""
+    parts = {path for path in LISTS if path.endswith(("/versions", "/violations", "/checkpoints"))}
     assert {path for path, _ in DETAILS} == set(LISTS) - parts

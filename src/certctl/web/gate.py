@@ -35,7 +35,8 @@ from certctl.web.limits import AddressBudget, Recognised
 __all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded", "management_api"]
 
 PREFIX: Final = "/api/v1"
-ALWAYS: Final = (401, 403, 429, 500, 503)
+# Also what is answered for a request whose head is too large, or too slow.
+ALWAYS: Final = (401, 403, 408, 414, 429, 431, 500, 503)
 FILE: Final = {"schema": {"type": "string"}}
 
 
