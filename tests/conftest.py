@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -19,13 +20,14 @@ from procrastinate.app import App
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from certctl.connectors.reach import Reach
 from certctl.connectors.signers import SealedSigners
 from certctl.jobs import tasks
 from certctl.pki.lint import pkilint_findings
 from certctl.pki.sealing import DataKey, Seals
 from certctl.pki.x509 import ders_of_pem
 from certctl.services import firststart, sealing
-from certctl.services.platform import Platform, Terms
+from certctl.services.platform import People, Platform, Terms
 from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres
 from certctl.store.queue import Queue, make_app
@@ -34,6 +36,27 @@ from certctl.store.signals import Signals
 PASSPHRASE = b"a passphrase for tests, and only for tests"
 TEMPLATE = "certctl_template"
 _numbers = itertools.count()
+
+
+def people(**changes: object) -> People:
+    """As the defaults are, but with break-glass turned on."""
+    plain = People(
+        session_idle=timedelta(hours=1),
+        session_absolute=timedelta(hours=8),
+        session_same_site="Lax",
+        session_bind_ip=False,
+        session_bind_user_agent=False,
+        breakglass=True,
+        breakglass_threshold=5,
+        breakglass_lock=timedelta(minutes=15),
+        breakglass_reset=timedelta(hours=1),
+        first_admin_groups=(),
+        first_admin_provider_id="",
+        logout_token_age=timedelta(seconds=60),
+        login_binds_ip=True,
+        login_binds_user_agent=True,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
 
 
 def terms(**changes: object) -> Terms:
@@ -59,6 +82,7 @@ def terms(**changes: object) -> Terms:
         server_certificate_validity=timedelta(days=30),
         audit_checkpoint_interval=timedelta(hours=1),
         audit_checkpoint_dir=None,
+        people=people(),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -101,6 +125,7 @@ async def open_world(
         notifiers={},
         environment_keys=(),
         bootstrap_token_hash=None,
+        reach=Reach((ip_network("127.0.0.0/8"),)),
         terms=terms(**changes),
     )
     tasks.register(queue_app, platform, renewal_interval=timedelta(hours=1))

@@ -11,6 +11,7 @@ from certctl.store import secrets
 from certctl.store.db import Database
 from tests import kit
 from tests.conftest import PASSPHRASE, World
+from tests.people import a_provider
 from tests.sealed import sealed
 
 Values = dict[tuple[str, str, str], bytes]
@@ -21,6 +22,10 @@ async def fill(world: World, *, old_versions: bool = True) -> Values:
     """Seal something into every column of the registry, some of it as an earlier certctl did."""
     await kit.a_served_certificate(world)
     await checkpoints.ensure_key(world.platform)
+    secret = Place("oidc_providers", "sealed_client_secret", "op-test")
+    await a_provider(
+        world, sealed_client_secret=world.platform.data_key.seal(b"of the client", secret)
+    )
     issuing = await authority.signing_authority_id(world.platform, "iss-local")
     await authority.service_certificate(world.platform, issuing, "server", grace=timedelta(0))
     for table in ("jobs", "certificate_versions"):

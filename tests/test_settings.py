@@ -28,9 +28,23 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "database_max_conns": ("4", 4, ("3", "501", "many")),
     "config_encryption_key": ("k" * 32, "k" * 32, ("k" * 31, "change-me-32-char-encryption-key")),
     "api_keys_named": ("", (), ("name", "name:", ":key", "n:0123456789abcdef:root", "n:short")),
-    "auth_type": ("none", "none", ("jwt", "oidc", "None")),
+    "auth_type": ("oidc", "oidc", ("jwt", "OIDC", "None")),
     "auth_secret": ("", (), ("short", "change-me-in-production", "k" * 16 + "," + "k" * 16)),
     "bootstrap_token": ("t" * 32, "t" * 32, ("t" * 31,)),
+    "bootstrap_admin_groups": ("bosses, ops", ("bosses", "ops"), ()),
+    "bootstrap_oidc_provider_id": ("op-1", "op-1", ()),
+    "session_idle_timeout": ("30m", timedelta(minutes=30), ("119s", "30", "-1h")),
+    "session_absolute_timeout": ("12h", timedelta(hours=12), ("4m", "a day")),
+    "session_samesite": ("Strict", "Strict", ("None", "lax")),
+    "session_bind_ip": ("true", True, ("loosely",)),
+    "session_bind_user_agent": ("true", True, ("loosely",)),
+    "oidc_prelogin_require_ip": ("false", False, ("2",)),
+    "oidc_prelogin_require_ua": ("false", False, ("2",)),
+    "oidc_bcl_max_age_seconds": ("120", 120, ("0", "3601", "60s")),
+    "breakglass_enabled": ("true", True, ("perhaps",)),
+    "breakglass_lockout_threshold": ("3", 3, ("0", "101", "few")),
+    "breakglass_lockout_duration": ("1h", timedelta(hours=1), ("0s", "15")),
+    "breakglass_lockout_reset_interval": ("30m", timedelta(minutes=30), ("0s", "1")),
     "keygen_mode": ("agent", "agent", ("server", "AGENT")),
     "demo_mode_ack": ("true", True, ("maybe",)),
     "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),
@@ -83,16 +97,20 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "audit_checkpoint_dir": ("/srv/kept", Path("/srv/kept"), ()),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }
-PAIRED = {"server_tls_cert_path", "server_tls_key_path"}
+PAIRS = (
+    {"server_tls_cert_path", "server_tls_key_path"},
+    {"bootstrap_admin_groups", "bootstrap_oidc_provider_id"},
+)
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 def one(field: str, text: str) -> dict[str, str]:
     """The environment with this setting, and with the other of a pair."""
-    pair = {variable(name): "/x" for name in PAIRED - {field}} if field in PAIRED else {}
+    others = {name for pair in PAIRS if field in pair for name in pair - {field}}
+    given = {variable(name): "/x" for name in others}
     if field == "database_owner_url":
-        pair = {variable("database_url"): "postgres://db/x"}
-    return {variable(field): text, **pair}
+        given = {variable("database_url"): "postgres://db/x"}
+    return {variable(field): text, **given}
 
 
 def plain(value: Any) -> Any:
@@ -209,8 +227,8 @@ def test_the_address_in_certificates_follows_the_listener_unless_given(
     assert load(environment).public_url == url
 
 
-@pytest.mark.parametrize("field", sorted(PAIRED))
-def test_certificate_and_key_files_go_together(field: str) -> None:
+@pytest.mark.parametrize("field", sorted(set().union(*PAIRS)))
+def test_the_settings_of_a_pair_go_together(field: str) -> None:
     with pytest.raises(Unsafe, match="go together"):
         load({variable(field): "/x"})
 

@@ -195,7 +195,7 @@ def test_without_authentication_everybody_on_this_machine_administers(tmp_path: 
         told = system.ask("GET", "/auth/check", key=None).json()
         assert (told["actor_id"], told["actor_type"]) == ("actor-demo-anon", "Anonymous")
         info = system.ask("GET", "/auth/info", key=None).json()
-        assert info == {"auth_type": "none", "required": False}
+        assert info == {"auth_type": "none", "required": False, "oidc_providers": []}
     finally:
         system.stop()
         system.remove()

@@ -12,12 +12,14 @@ import httpx
 from pydantic import TypeAdapter
 
 from certctl.domain.access import Actor
+from certctl.domain.errors import Unauthenticated
 from certctl.services import issue
-from certctl.services.access import Authenticator, secret_hash
+from certctl.services.access import Authenticator, SignedIn, secret_hash
 from certctl.services.platform import EnvironmentKey, Platform
 from certctl.store.db import Row
 from certctl.web import app, gate
 from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.callers import Authenticate
 from certctl.web.front import Rules
 from certctl.web.problems import Problem
 from tests.conftest import World
@@ -182,7 +184,8 @@ def assert_no_more(given: Any, declared: Any) -> None:
 TABLES: Final = (
     "managed_certificates", "teams", "owners", "renewal_policies", "certificate_profiles",
     "issuers", "deployment_targets", "agents", "jobs", "audit_events", "api_keys", "roles",
-    "role_permissions", "actor_roles", "enrolment_tokens",
+    "role_permissions", "actor_roles", "enrolment_tokens", "users", "sessions", "oidc_providers",
+    "group_role_mappings", "breakglass_credentials",
 )  # fmt: skip
 
 
@@ -207,6 +210,9 @@ class Bearers:
     async def by_certificate(self, _cert_der: bytes) -> Actor | None:
         return None
 
+    async def by_session(self, token: str, *, address: str | None, user_agent: str) -> SignedIn:
+        raise Unauthenticated("there are no sessions here")
+
 
 async def ready() -> dict[str, str]:
     return {"db": "ok"}
@@ -216,7 +222,7 @@ def open_site(
     world: World,
     *,
     budgets: Budgets = UNLIMITED,
-    authenticate: gate.Authenticate | None = None,
+    authenticate: Authenticate | None = None,
     readiness: Callable[[], Awaitable[dict[str, str]]] = ready,
     environment_keys: tuple[EnvironmentKey, ...] = (BOSS,),
     auth_type: str = "api-key",

@@ -16,6 +16,9 @@ from tests.audited import export, seal_all
 from tests.connectors.kit import LOOPBACK
 from tests.connectors.receiver import receiving
 from tests.foreign import a_leaf, full_pem
+from tests.oidc.fake import FakeProvider
+from tests.oidc.served import served
+from tests.people import PASSWORD, Browser, a_person
 from tests.web.kit import NGINX, ORDER, ROWS, Json, Site, open_site, row_for
 from tests.web.test_notifications import bury, notified
 from tests.web.test_resources import RESOURCES
@@ -181,12 +184,50 @@ async def messages(walk: Walk) -> None:
     await walk.post("/issuers/iss-local/test")
 
 
+async def people(walk: Walk) -> None:
+    site, provider = walk.site, FakeProvider()
+    async with served(provider) as port:
+        provider.issuer = f"http://127.0.0.1:{port}"
+        body = {
+            "name": "SSO",
+            "issuer_url": provider.issuer,
+            "client_id": "certctl",
+            "client_secret": "a secret of the client",
+            "redirect_uri": "https://certctl.test/auth/oidc/callback",
+        }
+        await walk.post("/auth/oidc/test", {"issuer_url": provider.issuer})
+        path = f"/auth/oidc/providers/{(await walk.post('/auth/oidc/providers', body))['id']}"
+        await walk.post(f"{path}/refresh")
+    await walk.call("PUT", path, {"name": "SSO again"})
+    mapping = {"provider_id": path.rpartition("/")[2], "group_name": "ops", "role_id": "r-viewer"}
+    made = await walk.post("/auth/oidc/group-mappings", mapping)
+    await walk.call("DELETE", f"/auth/oidc/group-mappings/{made['id']}")
+    await walk.call("DELETE", path)
+    ada = await a_person(site.world, "ada", "r-admin")
+    await walk.post("/auth/breakglass/credentials", {"actor_id": ada, "password": PASSWORD})
+    credential = f"/auth/breakglass/credentials/{ada}"
+    await walk.post(f"{credential}/unlock")
+    first, second = Browser(site), Browser(site)
+    for browser in (first, second):
+        assert (await browser.log_in(ada)).status_code == 204
+    headers = {
+        "Cookie": f"__Host-certctl_session={second.session}",
+        "X-CSRF-Token": second.csrf,
+    }
+    await walk.call("DELETE", "/auth/sessions?except=current", key=None, headers=headers)
+    (session,) = (await site.get("/auth/sessions"))["sessions"]
+    await walk.call("DELETE", f"/auth/sessions/{session['id']}")
+    await walk.call("DELETE", credential)
+    await walk.call("DELETE", f"/auth/users/{ada}")
+    await walk.post(f"/auth/users/{ada}/reactivate")
+
+
 async def test_every_change_and_every_privileged_read_is_audited(site: Site) -> None:
     async with receiving() as receiver:
         channel = catalog.open_notifier(
             "Webhook", {"url": receiver.url, "secret": "s" * 32}, reach=LOOPBACK
         )
-        platform = replace(site.world.platform, notifiers={"Webhook": channel})
+        platform = replace(site.world.platform, notifiers={"Webhook": channel}, reach=LOOPBACK)
         opened = open_site(replace(site.world, platform=platform))
         async with opened.client, opened.pki:
             walk = Walk(opened)
@@ -194,10 +235,11 @@ async def test_every_change_and_every_privileged_read_is_audited(site: Site) -> 
             await plain_resources(walk)
             await access(walk)
             await agents(walk)
-            served = await deployments(walk)
+            await people(walk)
+            deployed = await deployments(walk)
             await jobs(walk)
             await decisions(walk)
-            await certificates(walk, served)
+            await certificates(walk, deployed)
             await walk.call("GET", "/audit/export")
             changing = {(row.method, row.path) for row in ROWS if row.method != "GET"}
             assert changing - set(walk.called) == set(), "put the new route on the walk"

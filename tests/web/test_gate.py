@@ -15,6 +15,7 @@ from certctl.services import access
 from certctl.store.db import Database
 from certctl.web import app, gate
 from certctl.web.api.common import StatusAnswer
+from certctl.web.callers import Callers
 from certctl.web.front import FrontDoor
 from certctl.web.limits import AddressBudget
 from tests import reference
@@ -162,9 +163,7 @@ async def test_a_handler_that_breaks_is_told_without_its_words(world: World) -> 
     behind = gate.management_api(
         [toys],
         world.platform,
-        Bearers(anybody),
-        limiter=lambda _name: None,
-        strangers=AddressBudget(None),
+        Callers(Bearers(anybody), lambda _name: None, strangers=AddressBudget(None), anybody=None),
         max_body=1024,
     )
     async with client(FrontDoor((), behind, tls=True)) as caller:

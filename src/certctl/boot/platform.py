@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,7 +24,7 @@ from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
 from certctl.services import sealing
 from certctl.services.access import secret_hash
-from certctl.services.platform import EnvironmentKey, Platform, Terms
+from certctl.services.platform import EnvironmentKey, People, Platform, Terms
 from certctl.settings import Settings
 from certctl.store import grants, migrate, secrets
 from certctl.store.db import Database
@@ -72,6 +72,26 @@ def terms(settings: Settings) -> Terms:
         server_certificate_validity=settings.server_certificate_validity,
         audit_checkpoint_interval=settings.audit_checkpoint_interval,
         audit_checkpoint_dir=settings.audit_checkpoint_dir,
+        people=people(settings),
+    )
+
+
+def people(settings: Settings) -> People:
+    return People(
+        session_idle=settings.session_idle_timeout,
+        session_absolute=settings.session_absolute_timeout,
+        session_same_site=settings.session_samesite,
+        session_bind_ip=settings.session_bind_ip,
+        session_bind_user_agent=settings.session_bind_user_agent,
+        breakglass=settings.breakglass_enabled,
+        breakglass_threshold=settings.breakglass_lockout_threshold,
+        breakglass_lock=settings.breakglass_lockout_duration,
+        breakglass_reset=settings.breakglass_lockout_reset_interval,
+        first_admin_groups=settings.bootstrap_admin_groups,
+        first_admin_provider_id=settings.bootstrap_oidc_provider_id,
+        logout_token_age=timedelta(seconds=settings.oidc_bcl_max_age_seconds),
+        login_binds_ip=settings.oidc_prelogin_require_ip,
+        login_binds_user_agent=settings.oidc_prelogin_require_ua,
     )
 
 
@@ -239,6 +259,7 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
             notifiers=notifiers(settings),
             environment_keys=environment_keys(settings),
             bootstrap_token_hash=bootstrap_token_hash(settings),
+            reach=reach(settings),
             terms=terms(settings),
         )
         tasks.register(

@@ -17,6 +17,7 @@ from certctl.cli.issuers import issuers
 from certctl.cli.jobs import jobs
 from certctl.cli.keys import keys
 from certctl.cli.notifications import digest, notifications
+from certctl.cli.oidc import oidc
 from certctl.cli.options import ApiCommand, CaFlag, KeyFlag, OutputFlag, ServerFlag
 from certctl.cli.plain import addable
 from certctl.cli.policies import rules
@@ -24,6 +25,7 @@ from certctl.cli.roles import roles
 from certctl.cli.stats import stats
 from certctl.cli.status import status
 from certctl.cli.targets import targets
+from certctl.cli.users import sessions, users
 from certctl.cli.whoami import whoami
 
 app = typer.Typer(
@@ -71,6 +73,9 @@ app.add_typer(stats, name="stats")
 app.add_typer(audit, name="audit")
 app.add_typer(keys, name="keys")
 app.add_typer(roles, name="roles")
+app.add_typer(users, name="users")
+app.add_typer(sessions, name="sessions")
+app.add_typer(oidc, name="oidc")
 for path, noun, columns in (
     ("profiles", "Profiles: what a certificate may be", ("id", "name", "version", "enabled")),
     ("renewal-policies", "Renewal policies: when", ("id", "name", "renewal_window_days")),

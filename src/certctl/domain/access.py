@@ -92,13 +92,15 @@ class ActorType(StrEnum):
 
 @dataclass(frozen=True)
 class Actor:
-    """A caller whose identity is established. Every change takes one."""
+    """A caller whose identity is established. Every change takes one. `session_id` is the browser
+    session that a person comes by."""
 
     id: str
     type: ActorType
     roles: tuple[str, ...] = ()
     permissions: Mapping[Permission, Scope] = field(default_factory=dict)
     agent_id: str | None = None
+    session_id: str | None = field(default=None, compare=False)
     address: str | None = field(default=None, compare=False)
     request_id: str | None = field(default=None, compare=False)
 

@@ -26,7 +26,11 @@ class Invalid(CertctlError):
 
 
 class Unauthenticated(CertctlError):
-    """The caller has not proved who they are."""
+    """The caller has not proved who they are; `cause` tells programs why a session is over."""
+
+    def __init__(self, message: str, *, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class NotAllowed(CertctlError):

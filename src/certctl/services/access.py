@@ -19,8 +19,9 @@ from certctl.domain.access import (
     actor_with_roles,
     granted,
 )
-from certctl.services.platform import EnvironmentKey, Platform
-from certctl.store import access, agent_certificates, keys, roles, signals
+from certctl.domain.errors import Unauthenticated
+from certctl.services.platform import EnvironmentKey, People, Platform
+from certctl.store import access, agent_certificates, keys, roles, sessions, signals
 from certctl.store.db import Row
 
 # The prefix tells a person, and a scanner of leaked secrets, what was found.
@@ -30,6 +31,9 @@ ENROLMENT_TOKEN: Final = "certctl_enrol_"  # noqa: S105
 IDENTITY: Final = "identity"
 REMEMBERED: Final = timedelta(seconds=10)
 MOST_REMEMBERED: Final = 20_000
+USE_NOTED: Final = timedelta(minutes=1)  # a session's use is written down no more often
+BACK_CHANNEL: Final = "back_channel"
+LONGEST_AGENT: Final = 512
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,6 +61,66 @@ class _Known:
     actor: Actor
     key_id: str | None
     until: datetime
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A person by their browser session, and the SHA-256 of its CSRF token."""
+
+    actor: Actor
+    csrf_hash: bytes
+
+
+def check_live(
+    row: Row,
+    now: datetime,
+    *,
+    people: People,
+    address: str | None,
+    user_agent: str,
+) -> None:
+    """Raises Unauthenticated, with the cause, unless the session in `row` opens something."""
+    if not row["user_is_active"]:
+        raise _over("invalid_token")
+    if row["revoked_at"] is not None:
+        logged_out = row["revoked_because"] == BACK_CHANNEL
+        raise _over("back_channel_revoked" if logged_out else "invalid_token")
+    if row["absolute_expires_at"] <= now:
+        raise _over("absolute_timeout")
+    if row["last_seen_at"] + people.session_idle <= now:
+        raise _over("idle_timeout")
+    if people.session_bind_ip and row["ip_address"] != address:
+        raise _over("invalid_token")
+    if people.session_bind_user_agent and row["user_agent"] != user_agent[:LONGEST_AGENT]:
+        raise _over("invalid_token")
+
+
+def _over(cause: str) -> Unauthenticated:
+    return Unauthenticated("the session is over; sign in again", cause=cause)
+
+
+async def signed_in(on: Platform, token: str, *, address: str | None, user_agent: str) -> SignedIn:
+    """Whose browser session the cookie `token` is.
+
+    Raises:
+        Unauthenticated: with the cause, for a session that is not or is over.
+    """
+    async with on.db.read() as session:
+        row = await sessions.by_hash(session, secret_hash(token))
+        if row is None:
+            raise _over("invalid_token")
+        check_live(row, on.clock(), people=on.terms.people, address=address, user_agent=user_agent)
+        await sessions.note_use(session, row["id"], at_most_every=USE_NOTED)
+        held = await roles.grants_of(session, ActorType.USER, row["user_id"])
+    role_ids = tuple(dict.fromkeys(each["role_id"] for each in held))
+    actor = Actor(
+        row["user_id"],
+        ActorType.USER,
+        role_ids,
+        granted(grants_in(held)),
+        session_id=row["id"],
+    )
+    return SignedIn(actor, bytes(row["csrf_hash"]))
 
 
 class Authenticator:
@@ -95,6 +159,10 @@ class Authenticator:
         if known is None or known.until <= now or not self._platform.signals.hears:
             known = await self._find(digest, self._certificate(digest, now))
         return known.actor if known else None
+
+    async def by_session(self, token: str, *, address: str | None, user_agent: str) -> SignedIn:
+        """As `signed_in`: looked up each time, so that what ends a session ends it at once."""
+        return await signed_in(self._platform, token, address=address, user_agent=user_agent)
 
     async def note_uses(self) -> None:
         """Write down when keys were last used: one statement for all since the last time."""

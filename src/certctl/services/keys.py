@@ -5,10 +5,9 @@ A key's name is the actor; while it is rotated, two secrets are of that name.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from certctl.domain.access import Actor, ActorType, Permission
 from certctl.domain.audit import Category
@@ -17,13 +16,20 @@ from certctl.domain.ids import new_id
 from certctl.services import audit
 from certctl.services.access import API_KEY, IDENTITY, grants_in, make_secret
 from certctl.services.platform import Platform
-from certctl.services.roles import check_held, check_place, check_role, scope_words
-from certctl.store import keys, roles, signals
+from certctl.services.roles import (
+    administered,
+    check_held,
+    check_place,
+    check_role,
+    scope_words,
+)
+from certctl.store import keys, roles, signals, users
 from certctl.store.db import Row, Tx
 
 OVERLAP: Final = timedelta(days=1)
 LONGEST_OVERLAP: Final = timedelta(days=30)
 KEY: Final = ActorType.API_KEY
+NOUN: Final = {KEY: "api_key", ActorType.USER: "user"}
 
 
 async def every(on: Platform, actor: Actor) -> list[Row]:
@@ -40,7 +46,14 @@ async def every(on: Platform, actor: Actor) -> list[Row]:
         for row in await roles.assignments(tx, KEY):
             if row["actor_id"] in named:
                 named[row["actor_id"]]["roles"].append(_assignment(row))
-        await _record(tx, actor, "api_keys_listed", "all", count=len(named))
+        await audit.record(
+            tx,
+            actor,
+            "api_keys_listed",
+            on=("api_key", "all"),
+            category=Category.AUTH,
+            count=len(named),
+        )
     for each in named.values():
         each["role_ids"] = list(dict.fromkeys(role["role_id"] for role in each["roles"]))
     return [named[name] for name in sorted(named)]
@@ -85,6 +98,8 @@ async def create(
         await roles.lock_administration(tx)
         if _of_environment(on, name) or await keys.lock_live(tx, name):
             raise Conflict(f"name: there is a key {name}; rotate it instead", field="name")
+        if await users.exists(tx, name):
+            raise Conflict(f"name: {name} is a person", field="name")
         # Roles that an earlier key of this name had are not inherited.
         await roles.unassign_all(tx, KEY, name)
         for role_id in dict.fromkeys(role_ids):
@@ -140,7 +155,7 @@ async def rotate(
         raise Invalid("overlap_seconds: at most 30 days", field="overlap_seconds")
     async with on.db.transaction() as tx:
         _check_future(tx, expires_at)
-        async with _administered(on, tx):
+        async with administered(on, tx):
             await _locked(on, tx, name)
             if name != actor.id or actor.type is not KEY:
                 check_held(actor, grants_in(await roles.grants_of(tx, KEY, name)), f"key {name}")
@@ -167,7 +182,7 @@ async def revoke(on: Platform, actor: Actor, name: str) -> None:
     """
     actor.everywhere(Permission.AUTH_KEY_DELETE)
     async with on.db.transaction() as tx:
-        async with _administered(on, tx):
+        async with administered(on, tx):
             await _locked(on, tx, name)
             count = await keys.revoke_all(tx, name)
             await roles.unassign_all(tx, KEY, name)
@@ -192,7 +207,7 @@ async def assign(
     profile_id: str | None = None,
     expires_at: datetime | None = None,
 ) -> None:
-    """Give a role, for everything or for one issuer or profile.
+    """Give a key or a person a role, for everything or for one issuer or profile.
 
     Raises:
         NotAllowed: when the role permits more there than the caller may. Conflict: when the last
@@ -202,16 +217,17 @@ async def assign(
     async with on.db.transaction() as tx:
         _check_future(tx, expires_at)
         place = {"issuer_id": issuer_id, "profile_id": profile_id}
-        async with _administered(on, tx):
-            await _known(on, tx, name)
+        async with administered(on, tx):
+            kind = await _kind(on, tx, name)
             await check_place(tx, **place)
             await check_role(tx, actor, role_id, **place, field="role_id")
             await roles.assign(
-                tx, KEY, name, role_id=role_id, **place, expires_at=expires_at, granted_by=actor.id
+                tx, kind, name, role_id=role_id, **place, expires_at=expires_at, granted_by=actor.id
             )
         await signals.wake(tx, IDENTITY)
-        await _record(
-            tx, actor, "role_assigned", name, role_id=role_id, **place, expires_at=expires_at
+        details = {"role_id": role_id, **place, "expires_at": expires_at}
+        await audit.record(
+            tx, actor, "role_assigned", on=(NOUN[kind], name), category=Category.AUTH, **details
         )
 
 
@@ -224,7 +240,7 @@ async def unassign(
     issuer_id: str | None = None,
     profile_id: str | None = None,
 ) -> None:
-    """Take a role away.
+    """Take a role away from a key or a person.
 
     Raises:
         NotFound: when it was not given there. Conflict: for the last administrator.
@@ -232,37 +248,32 @@ async def unassign(
     actor.everywhere(Permission.AUTH_ROLE_REVOKE)
     place = {"issuer_id": issuer_id, "profile_id": profile_id}
     async with on.db.transaction() as tx:
-        async with _administered(on, tx):
-            await _known(on, tx, name)
-            if not await roles.unassign(tx, KEY, name, role_id=role_id, **place):
-                raise NotFound(f"key {name} does not have the role {role_id} there")
+        async with administered(on, tx):
+            kind = await _kind(on, tx, name)
+            if not await roles.unassign(tx, kind, name, role_id=role_id, **place):
+                raise NotFound(f"{name} does not have the role {role_id} there")
         await signals.wake(tx, IDENTITY)
-        await _record(tx, actor, "role_unassigned", name, role_id=role_id, **place)
+        await audit.record(
+            tx,
+            actor,
+            "role_unassigned",
+            on=(NOUN[kind], name),
+            category=Category.AUTH,
+            role_id=role_id,
+            **place,
+        )
 
 
-async def _record(tx: Tx, actor: Actor, action: str, name: str, **details: Any) -> None:
-    await audit.record(tx, actor, action, on=("api_key", name), category=Category.AUTH, **details)
+async def _kind(on: Platform, tx: Tx, name: str) -> ActorType:
+    """Whether `name` is a person's id or a key's name. Raises NotFound when it is neither."""
+    if await users.exists(tx, name):
+        return ActorType.USER
+    await _known(on, tx, name)
+    return KEY
 
 
 def _of_environment(on: Platform, name: str) -> bool:
     return any(key.name == name for key in on.environment_keys)
-
-
-@asynccontextmanager
-async def _administered(on: Platform, tx: Tx) -> AsyncIterator[None]:
-    """What is done inside leaves an administrator, and one for good if there was one.
-
-    Raises:
-        Conflict: when it does not.
-    """
-    await roles.lock_administration(tx)
-    before = await roles.administrators(tx)
-    yield
-    after = await roles.administrators(tx)
-    if any(before[one] and not after[one] for one in before) and not any(
-        key.admin for key in on.environment_keys
-    ):
-        raise Conflict("this would remove the last administrator; make another one first")
 
 
 async def _locked(on: Platform, tx: Tx, name: str) -> None:

@@ -8,11 +8,32 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from certctl.connectors.notifier import Notifier
+from certctl.connectors.reach import Reach
 from certctl.pki.keys import Signer
 from certctl.pki.sealing import Place, Seals
 from certctl.store.db import Database
 from certctl.store.queue import Queue
 from certctl.store.signals import Signals
+
+
+@dataclass(frozen=True)
+class People:
+    """The settings of signing in. `breakglass` opens its routes, which otherwise are none."""
+
+    session_idle: timedelta
+    session_absolute: timedelta
+    session_same_site: str
+    session_bind_ip: bool
+    session_bind_user_agent: bool
+    breakglass: bool
+    breakglass_threshold: int
+    breakglass_lock: timedelta
+    breakglass_reset: timedelta
+    first_admin_groups: tuple[str, ...]
+    first_admin_provider_id: str
+    logout_token_age: timedelta
+    login_binds_ip: bool
+    login_binds_user_agent: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +61,7 @@ class Terms:
     server_certificate_validity: timedelta
     audit_checkpoint_interval: timedelta
     audit_checkpoint_dir: Path | None
+    people: People
 
 
 @dataclass(frozen=True)
@@ -59,7 +81,7 @@ class EnvironmentKey:
 @dataclass(frozen=True)
 class Platform:
     """`signer` opens the private key that is sealed at a place; `notifiers` are the channels that
-    are configured, by name."""
+    are configured, by name; `reach` is where calls to systems of others may go."""
 
     db: Database
     queue: Queue
@@ -71,4 +93,5 @@ class Platform:
     notifiers: Mapping[str, Notifier]
     environment_keys: tuple[EnvironmentKey, ...]
     bootstrap_token_hash: bytes | None
+    reach: Reach
     terms: Terms

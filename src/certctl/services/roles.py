@@ -5,7 +5,8 @@ Nobody gives what they do not hold themselves, be it to a role or to an actor.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from certctl.domain.access import EVERYTHING, ROLES, Actor, Grant, Permission
@@ -129,6 +130,24 @@ async def _own(tx: Tx, role_id: str) -> Row:
     if row["built_in"]:
         raise Conflict(f"role {role_id} is built in; make one of your own")
     return row
+
+
+@asynccontextmanager
+async def administered(on: Platform, tx: Tx) -> AsyncIterator[None]:
+    """What is done inside leaves an administrator, and one for good if there was one.
+
+    Raises:
+        Conflict: when it does not.
+    """
+    await roles.lock_administration(tx)
+    breakglass = on.terms.people.breakglass
+    before = await roles.administrators(tx, breakglass=breakglass)
+    yield
+    after = await roles.administrators(tx, breakglass=breakglass)
+    if any(before[one] and not after[one] for one in ("one", "one_for_good")) and not any(
+        key.admin for key in on.environment_keys
+    ):
+        raise Conflict("this would remove the last administrator; make another one first")
 
 
 async def check_place(tx: Tx, *, issuer_id: str | None, profile_id: str | None) -> None:

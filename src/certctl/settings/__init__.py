@@ -33,6 +33,7 @@ from certctl.settings.forms import (
     Networks,
     Port,
     named_keys,
+    names,
     origins,
     plain_keys,
 )
@@ -88,10 +89,11 @@ class Settings(BaseModel):
     api_keys_named: Annotated[tuple[NamedKey, ...], BeforeValidator(named_keys)] = Field(
         (), description="API keys as name:key[:admin], comma-separated"
     )
-    auth_type: Literal["api-key", "none"] = Field(
+    auth_type: Literal["api-key", "oidc", "none"] = Field(
         "api-key",
-        description="How callers prove who they are: api-key, or none, which makes everybody on "
-        "this machine an administrator (beyond loopback it needs CERTCTL_DEMO_MODE_ACK)",
+        description="How callers prove who they are: api-key; oidc, which is the same and tells "
+        "clients that people sign in; or none, which makes everybody on this machine an "
+        "administrator (beyond loopback it needs CERTCTL_DEMO_MODE_ACK)",
     )
     auth_secret: Annotated[tuple[SecretStr, ...], BeforeValidator(plain_keys)] = Field(
         (), description="API keys without names, comma-separated; they may read"
@@ -100,6 +102,54 @@ class Settings(BaseModel):
         SecretStr(""),
         description="One-time token that makes the first administrator, 32 bytes or more; without "
         "it the first start makes one",
+    )
+    bootstrap_admin_groups: Annotated[tuple[str, ...], BeforeValidator(names)] = Field(
+        (),
+        description="Groups, comma-separated, of which the first to sign in becomes an "
+        "administrator, while no person is one",
+    )
+    bootstrap_oidc_provider_id: str = Field(
+        "", description="Id of the provider whose groups these are"
+    )
+    session_idle_timeout: Duration = Field(
+        timedelta(hours=1),
+        ge=timedelta(minutes=2),
+        description="Silence after which a browser session is over",
+    )
+    session_absolute_timeout: Duration = Field(
+        timedelta(hours=8), ge=timedelta(minutes=5), description="Longest life of a browser session"
+    )
+    session_samesite: Literal["Lax", "Strict"] = Field(
+        "Lax", description="SameSite of the session's cookies"
+    )
+    session_bind_ip: Flag = Field(
+        False, description="Whether a session counts from its first address only"
+    )
+    session_bind_user_agent: Flag = Field(
+        False, description="Whether a session counts with its first User-Agent only"
+    )
+    oidc_prelogin_require_ip: Flag = Field(
+        True, description="Whether a login must end at the address where it began"
+    )
+    oidc_prelogin_require_ua: Flag = Field(
+        True, description="Whether a login must end with the User-Agent with which it began"
+    )
+    oidc_bcl_max_age_seconds: int = Field(
+        60, ge=1, le=3600, description="Largest age of a back-channel logout token, in seconds"
+    )
+    breakglass_enabled: Flag = Field(
+        False, description="Whether people may sign in with a break-glass password"
+    )
+    breakglass_lockout_threshold: int = Field(
+        5, ge=1, le=100, description="Failures after which a break-glass password is locked"
+    )
+    breakglass_lockout_duration: Duration = Field(
+        timedelta(minutes=15), ge=timedelta(seconds=1), description="How long it is locked"
+    )
+    breakglass_lockout_reset_interval: Duration = Field(
+        timedelta(hours=1),
+        ge=timedelta(seconds=1),
+        description="Time without a failure after which failures are forgotten",
     )
     keygen_mode: Literal["agent", "server"] = Field(
         "agent",
@@ -301,6 +351,10 @@ class Settings(BaseModel):
             raise ValueError(
                 "CERTCTL_CORS_ORIGINS=* lets every page that somebody opens read the management "
                 "API: list the origins, or acknowledge it with CERTCTL_DEMO_MODE_ACK=true"
+            )
+        if bool(self.bootstrap_admin_groups) != bool(self.bootstrap_oidc_provider_id):
+            raise ValueError(
+                "CERTCTL_BOOTSTRAP_ADMIN_GROUPS and CERTCTL_BOOTSTRAP_OIDC_PROVIDER_ID go together"
             )
         if self.ocsp_responder_rotation_grace >= self.ocsp_responder_validity:
             raise ValueError(

@@ -118,3 +118,10 @@ def plain_keys(value: Any) -> Any:
     if len(set(keys)) < len(keys):
         raise ValueError("two entries have the same key")
     return tuple(map(SecretStr, keys))
+
+
+def names(value: Any) -> Any:
+    """Names, comma-separated."""
+    if not isinstance(value, str):
+        return value
+    return tuple(filter(None, (part.strip() for part in value.split(","))))

@@ -16,6 +16,11 @@ SAME_PLACE: Final = """issuer_id IS NOT DISTINCT FROM %(issuer_id)s
     AND profile_id IS NOT DISTINCT FROM %(profile_id)s"""
 
 
+COMES_IN: Final = """u.deactivated_at IS NULL AND (
+    EXISTS (SELECT FROM oidc_providers p WHERE p.id = u.oidc_provider_id AND p.enabled)
+    OR %(breakglass)s AND EXISTS (SELECT FROM breakglass_credentials b WHERE b.user_id = u.id))"""
+
+
 async def grants_of(session: Session, kind: ActorType, actor_id: str) -> list[Row]:
     """For each role in force its place, its end, and one row for each permission of a role that is
     not built in; `permission` is null without one."""
@@ -90,6 +95,33 @@ async def unassign(
     )
 
 
+async def replace_mapped(
+    tx: Tx, kind: ActorType, actor_id: str, role_ids: Sequence[str], *, granted_by: str
+) -> bool:
+    """Make `role_ids`, for everything, the roles that `granted_by` has given; those that others
+    gave stay. Whether anything changed."""
+    gone = await tx.run(
+        """DELETE FROM actor_roles WHERE actor_type = %(type)s AND actor_id = %(id)s
+           AND granted_by = %(by)s AND role_id <> ALL (%(roles)s)""",
+        type=str(kind),
+        id=actor_id,
+        by=granted_by,
+        roles=list(role_ids),
+    )
+    come = await tx.run(
+        """INSERT INTO actor_roles (actor_type, actor_id, role_id, granted_by)
+           SELECT %(type)s, %(id)s, r, %(by)s FROM unnest(%(roles)s::text[]) r
+           ON CONFLICT ON CONSTRAINT actor_roles_key
+           DO UPDATE SET expires_at = NULL, granted_by = excluded.granted_by
+               WHERE actor_roles.expires_at <= now()""",
+        type=str(kind),
+        id=actor_id,
+        by=granted_by,
+        roles=list(role_ids),
+    )
+    return bool(gone or come)
+
+
 async def unassign_all(tx: Tx, kind: ActorType, actor_id: str) -> None:
     await tx.run(
         "DELETE FROM actor_roles WHERE actor_type = %(type)s AND actor_id = %(id)s",
@@ -103,18 +135,22 @@ async def lock_administration(tx: Tx) -> None:
     await tx.run("SELECT pg_advisory_xact_lock(hashtext('certctl_administrators'))")
 
 
-async def administrators(session: Session) -> Row:
-    """Whether there is `one`, a live key with the role of the administrator for everything, and
-    `one_for_good`, whose key and role have no end."""
+async def administrators(session: Session, *, breakglass: bool) -> Row:
+    """Whether there is `one`, a live key or an active person with a way in who has the role of the
+    administrator for everything, `one_for_good`, whose key and role have no end, and `a_person`.
+    A person comes in by a provider that is enabled, or where `breakglass` is, by a password."""
     return await session.only(
         "the administrators",
         f"""SELECT count(*) > 0 AS one,
                    count(*) FILTER (WHERE a.expires_at IS NULL AND k.expires_at IS NULL) > 0
-                       AS one_for_good
+                       AS one_for_good,
+                   count(u.id) > 0 AS a_person
             FROM actor_roles a
-            JOIN api_keys k ON a.actor_type = 'APIKey' AND k.name = a.actor_id AND {LIVE_KEY}
+            LEFT JOIN api_keys k ON a.actor_type = 'APIKey' AND k.name = a.actor_id AND {LIVE_KEY}
+            LEFT JOIN users u ON a.actor_type = 'User' AND u.id = a.actor_id AND {COMES_IN}
             WHERE a.role_id = 'r-admin' AND a.issuer_id IS NULL AND a.profile_id IS NULL
-              AND {IN_FORCE}""",
+              AND (k.id IS NOT NULL OR u.id IS NOT NULL) AND {IN_FORCE}""",
+        breakglass=breakglass,
     )
 
 

@@ -32,6 +32,7 @@ SEALED: Final = (
     Column("jobs", "sealed_key"),
     Column("certificate_versions", "sealed_key"),
     Column("audit_checkpoint_keys", "sealed_key"),
+    Column("oidc_providers", "sealed_client_secret"),
 )
 
 

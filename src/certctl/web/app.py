@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import Scope
 
 from certctl.domain.access import ActorType, actor_with_roles
-from certctl.services import firststart
+from certctl.services import firststart, providers
 from certctl.services.platform import Platform
 from certctl.web import gate, openapi
 from certctl.web.api import (
@@ -17,6 +18,7 @@ from certctl.web.api import (
     approvals,
     audit,
     authorities,
+    breakglass,
     bulk,
     certificates,
     checkpoints,
@@ -28,23 +30,40 @@ from certctl.web.api import (
     jobs,
     keys,
     notifications,
+    oidc,
     organisation,
     policies,
     reports,
     roles,
+    sessions,
     stats,
+    users,
 )
+from certctl.web.callers import Authenticate, Callers
 from certctl.web.cors import Cors
 from certctl.web.front import Face, FrontDoor, Room, Rules
 from certctl.web.limits import AddressBudget, Limiter, per_key
-from certctl.web.public import bootstrap, enrolment, ops, status
+from certctl.web.public import bootstrap, enrolment, ops, signin, status
+from certctl.web.public import oidc as oidc_face
 
-FACES: Final = (ops.FACE, bootstrap.FACE, enrolment.FACE, status.FACE)
+FACES: Final = (
+    ops.FACE,
+    bootstrap.FACE,
+    signin.LOGOUT,
+    signin.BREAKGLASS,
+    oidc_face.FACE,
+    enrolment.FACE,
+    status.FACE,
+)
 ANONYMOUS: Final = actor_with_roles("actor-demo-anon", ("r-admin",), kind=ActorType.ANONYMOUS)
 RESOURCES: Final = (
     access.auth,
     roles.roles,
     keys.keys,
+    users.users,
+    sessions.sessions,
+    breakglass.breakglass,
+    oidc.oidc,
     bulk.bulk,
     bulk.operations,
     importing.imports,
@@ -90,7 +109,7 @@ class Budgets:
 
 def management_door(
     platform: Platform,
-    authenticate: gate.Authenticate,
+    authenticate: Authenticate,
     *,
     readiness: ops.Readiness,
     budgets: Budgets,
@@ -108,23 +127,42 @@ def management_door(
     cors = Cors(origins, by_address) if origins else None
     rules = replace(rules, cors=cors, waits=is_long_poll)
     room, newcomers = Room(rules.at_once), Room(rules.at_once)
-    behind = gate.management_api(
-        RESOURCES,
-        platform,
+    callers = Callers(
         authenticate,
-        limiter=per_key(budgets.by_key),
+        per_key(budgets.by_key),
         strangers=by_address,
         anybody=ANONYMOUS if auth_type == "none" else None,
-        max_body=budgets.max_body,
     )
+    behind = gate.management_api(_offered(platform), platform, callers, max_body=budgets.max_body)
     enrolling = enrolment.enrolment_app(platform, firststart.ISSUER_ID)
     faces = (
-        Face(ops.FACE, ops.ops_app(readiness, auth_type), by_address),
+        Face(
+            ops.FACE,
+            ops.ops_app(readiness, auth_type, partial(providers.to_choose, platform)),
+            by_address,
+        ),
         Face(bootstrap.FACE, bootstrap.bootstrap_app(platform), by_address, room=newcomers),
+        Face(signin.LOGOUT, signin.logout_app(platform), by_address, room=newcomers),
+        *_breakglass_face(platform, newcomers),
+        Face(oidc_face.FACE, oidc_face.oidc_app(platform), by_address, room=newcomers),
         Face(enrolment.FACE, enrolling, by_address, room=newcomers),
         _status_face(status_on or platform, budgets, rules),
     )
     return FrontDoor(faces, behind, tls=True, rules=rules, room=room)
+
+
+def _offered(platform: Platform) -> tuple[gate.Resource, ...]:
+    """What is turned off is not there: it answers as unknown paths do."""
+    absent = () if platform.terms.people.breakglass else (breakglass.breakglass,)
+    return tuple(each for each in RESOURCES if each not in absent)
+
+
+def _breakglass_face(platform: Platform, room: Room) -> tuple[Face, ...]:
+    if not platform.terms.people.breakglass:
+        return ()
+    # Five attempts a minute for each address, whatever limits the operator has chosen.
+    limiter = AddressBudget(Limiter(rate=5 / 60, burst=5))
+    return (Face(signin.BREAKGLASS, signin.breakglass_app(platform), limiter, room=room),)
 
 
 def pki_door(platform: Platform, budgets: Budgets, rules: Rules = Rules()) -> FrontDoor:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final
 
 import msgspec
 from fastapi import Depends, FastAPI
@@ -25,12 +25,10 @@ from starlette.types import Receive, Scope, Send
 
 from certctl import __version__
 from certctl.domain.access import ANY_ACTOR, Actor, AnyActor, Needs, Permission
-from certctl.domain.errors import CertctlError, Invalid, NotAllowed, TooLarge, Unauthenticated
-from certctl.pki.x509 import ders_of_pem
-from certctl.services.access import with_request
+from certctl.domain.errors import CertctlError, Invalid, NotAllowed, TooLarge
 from certctl.services.platform import Platform
 from certctl.web import problems
-from certctl.web.limits import AddressBudget, Recognised
+from certctl.web.callers import Callers
 
 __all__ = ["ANY_ACTOR", "Call", "Created", "Gate", "Needs", "Resource", "encoded", "management_api"]
 
@@ -38,15 +36,6 @@ PREFIX: Final = "/api/v1"
 # Also what is answered for a request whose head is too large, or too slow.
 ALWAYS: Final = (401, 403, 408, 414, 429, 431, 500, 503)
 FILE: Final = {"schema": {"type": "string"}}
-
-
-class Authenticate(Protocol):
-    """Turns what a caller proves into an actor; None for a stranger."""
-
-    async def __call__(self, bearer: str) -> Actor | None: ...
-
-    async def by_certificate(self, cert_der: bytes) -> Actor | None:
-        """By a client certificate that comes instead of a bearer secret."""
 
 
 @dataclass(frozen=True)
@@ -185,25 +174,16 @@ class Resource:
 def management_api(
     resources: Iterable[Resource],
     platform: Platform,
-    authenticate: Authenticate,
+    callers: Callers,
     *,
-    limiter: Callable[[str], None],
-    strangers: AddressBudget,
-    anybody: Actor | None = None,
     max_body: int,
 ) -> Gate:
-    """One ASGI app whose only routes are the gated ones.
-
-    `authenticate` turns a bearer secret into an actor; `limiter` takes the actor's name, and
-    `strangers` the address of whoever could not be authenticated: both raise TooMany. From an
-    address that has spent its budget no secret is tried that has not proved good before.
-    `anybody` is who a caller without a secret is, where that is allowed. Bodies over `max_body`
-    bytes are refused before they are read whole.
-    """
+    """One ASGI app whose only routes are the gated ones. Bodies over `max_body` bytes are refused
+    before they are read whole."""
     api = described(resources)
     api.state.platform = platform
     _errors(api)
-    return Gate(api, authenticate, limiter, strangers=strangers, anybody=anybody, max_body=max_body)
+    return Gate(api, callers, max_body=max_body)
 
 
 def described(resources: Iterable[Resource]) -> FastAPI:
@@ -338,28 +318,15 @@ def _first(error: RequestValidationError) -> Invalid:
 class Gate:
     """Who is calling is settled before any route is looked at."""
 
-    def __init__(
-        self,
-        api: FastAPI,
-        authenticate: Authenticate,
-        limiter: Callable[[str], None],
-        *,
-        strangers: AddressBudget,
-        anybody: Actor | None,
-        max_body: int,
-    ) -> None:
+    def __init__(self, api: FastAPI, callers: Callers, *, max_body: int) -> None:
         self.api = api
-        self._authenticate = authenticate
-        self._limiter = limiter
-        self._strangers = strangers
-        self._anybody = anybody
+        self._callers = callers
         self._max_body = max_body
-        self._recognised = Recognised()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         try:
-            request.state.actor = await self._actor(request)
+            request.state.actor = await self._callers.actor(request)
             bounded = _bounded(request, receive, self._max_body)
         except CertctlError as error:
             await problems.response(error, request.state.request_id)(scope, receive, send)
@@ -368,36 +335,6 @@ class Gate:
             # The server leaves the body out, since its own scope says HEAD (RFC 9110 §9.3.2).
             scope = {**scope, "method": "GET"}
         await self.api(scope, bounded, send)
-
-    async def _actor(self, request: Request) -> Actor:
-        address = request.client.host if request.client else None
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        actor = None if scheme else await self._with_certificate(request)
-        if actor is not None:
-            self._limiter(actor.id)
-            return with_request(actor, address=address, request_id=request.state.request_id)
-        if not scheme and self._anybody is not None:
-            self._strangers(address)
-            return with_request(self._anybody, address=address, request_id=request.state.request_id)
-        if scheme.lower() != "bearer" or not secret:
-            self._strangers(address)
-            raise Unauthenticated("send Authorization: Bearer with an API key")
-        secret = secret.strip()
-        if secret not in self._recognised:
-            # Or a guess would cost an address nothing once its budget is spent.
-            self._strangers.look(address)
-        actor = await self._authenticate(secret)
-        if actor is None:
-            self._strangers(address)
-            raise Unauthenticated("the API key is unknown, expired or revoked")
-        self._recognised.add(secret)
-        self._limiter(actor.id)
-        return with_request(actor, address=address, request_id=request.state.request_id)
-
-    async def _with_certificate(self, request: Request) -> Actor | None:
-        """Whose certificate the TLS handshake has proved, where the listener passes it on."""
-        chain = request.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain")
-        return await self._authenticate.by_certificate(ders_of_pem(chain[0])[0]) if chain else None
 
 
 def _bounded(request: Request, receive: Receive, most: int) -> Receive:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI
 
 PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
+Answers = Mapping[int, tuple[str | None, Any]]  # media type and schema by status
 BINARY: Final = {"type": "string", "format": "binary"}
 
 
@@ -55,6 +57,7 @@ def _public() -> dict[str, Any]:
                 {201: (json, _object())} | dict.fromkeys((400, 401, 410, 413), (json, PROBLEM)),
             ),
         },
+        **_people(),
         "/api/v1/ca": {
             "get": _open(
                 "getTrustAnchor", "The root CA, PEM", {200: ("application/x-pem-file", BINARY)}
@@ -68,6 +71,54 @@ def _public() -> dict[str, Any]:
             )
         },
         **_relying_parties(),
+    }
+
+
+def _people() -> dict[str, Any]:
+    json, nothing = "application/json", (None, None)
+    return {
+        "/auth/logout": {
+            "post": _open(
+                "logout", "End the session of the cookie", {204: nothing, 403: (json, PROBLEM)}
+            )
+        },
+        "/auth/oidc/login": {
+            "get": {
+                **_open(
+                    "oidcLogin",
+                    "To the provider, to sign in",
+                    {302: nothing} | dict.fromkeys((400, 404, 502, 503), (json, PROBLEM)),
+                ),
+                "parameters": [_query("provider", "Id of the provider")],
+            }
+        },
+        "/auth/oidc/callback": {
+            "get": _open(
+                "oidcCallback",
+                "Back from the provider, with a session or with the reason why not",
+                {302: nothing, 503: (json, PROBLEM)},
+            )
+        },
+        "/auth/oidc/back-channel-logout": {
+            "post": {
+                **_open(
+                    "oidcBackChannelLogout",
+                    "The provider ends somebody's sessions",
+                    {200: nothing} | dict.fromkeys((400, 413, 503), (json, PROBLEM)),
+                ),
+                "requestBody": {
+                    "content": {"application/x-www-form-urlencoded": {"schema": _object()}},
+                    "required": True,
+                },
+            }
+        },
+        "/auth/breakglass/login": {
+            "post": _sent(
+                "breakglassLogin",
+                "A break-glass password for a session",
+                {204: nothing} | dict.fromkeys((400, 401, 404, 413, 429), (json, PROBLEM)),
+            )
+        },
     }
 
 
@@ -105,35 +156,43 @@ def _relying_parties() -> dict[str, Any]:
     }
 
 
-def _ocsp() -> dict[int, tuple[str, Any]]:
-    return {200: ("application/ocsp-response", BINARY), 415: ("text/plain", _text())} | _refusals()
+def _ocsp() -> Answers:
+    return {200: ("application/ocsp-response", BINARY), 415: ("text/plain", _text()), **_refusals()}
 
 
-def _file(media_type: str) -> dict[int, tuple[str, Any]]:
-    return {200: (media_type, BINARY), 304: (media_type, BINARY)} | _refusals()
+def _file(media_type: str) -> Answers:
+    return {200: (media_type, BINARY), 304: (media_type, BINARY), **_refusals()}
 
 
-def _refusals() -> dict[int, tuple[str, Any]]:
+def _refusals() -> Answers:
     return {code: ("text/plain", _text()) for code in (400, 404, 413, 429, 503)}
 
 
-def _open(name: str, summary: str, answers: dict[int, tuple[str, Any]]) -> dict[str, Any]:
+def _open(name: str, summary: str, answers: Answers) -> dict[str, Any]:
     return {
         "operationId": name,
         "summary": summary,
         "tags": ["public"],
         "security": [],
         "responses": {
-            str(code): {"description": summary, "content": {kind: {"schema": schema}}}
+            str(code): {"description": summary, **_content(kind, schema)}
             for code, (kind, schema) in answers.items()
         },
     }
 
 
-def _sent(name: str, summary: str, answers: dict[int, tuple[str, Any]]) -> dict[str, Any]:
+def _content(kind: str | None, schema: Any) -> dict[str, Any]:
+    return {} if kind is None else {"content": {kind: {"schema": schema}}}
+
+
+def _sent(name: str, summary: str, answers: Answers) -> dict[str, Any]:
     """As `_open`, with a JSON body."""
     body = {"content": {"application/json": {"schema": _object()}}, "required": True}
     return {**_open(name, summary, answers), "requestBody": body}
+
+
+def _query(name: str, text: str) -> dict[str, Any]:
+    return {**_path(name, text), "in": "query"}
 
 
 def _path(name: str, text: str) -> dict[str, Any]:

@@ -66,13 +66,21 @@ def response(error: CertctlError, request_id: str) -> Response:
     elif isinstance(error, Unavailable):
         headers["Retry-After"] = str(RETRY_AFTER)
     elif isinstance(error, Unauthenticated):
-        headers["WWW-Authenticate"] = 'Bearer realm="certctl"'
+        headers["WWW-Authenticate"] = challenge(error.cause)
     message = "internal error" if isinstance(error, Unsafe) else error.message
     field = getattr(error, "field", None)
     counts = getattr(error, "counts", None)
     return problem(
         status, word, message, request_id=request_id, field=field, counts=counts, headers=headers
     )
+
+
+def challenge(cause: str | None) -> str:
+    """The value of WWW-Authenticate (RFC 6750 §3)."""
+    plain = 'Bearer realm="certctl"'
+    if cause is None:
+        return plain
+    return f'{plain}, error="invalid_token", error_description="{cause}"'
 
 
 def problem(

@@ -26,10 +26,12 @@ FACE: Final = Declared(
     ),
 )
 Readiness = Callable[[], Awaitable[dict[str, str]]]
+Providers = Callable[[], Awaitable[list[dict[str, str]]]]
 
 
-def ops_app(readiness: Readiness, auth_type: str) -> ASGIApp:
-    """`readiness` names each part and says `ok` or what is wrong with it."""
+def ops_app(readiness: Readiness, auth_type: str, providers: Providers) -> ASGIApp:
+    """`readiness` names each part and says `ok` or what is wrong with it; `providers` are those
+    that people sign in by."""
 
     async def health(request: Request) -> Response:
         return json_answer({"status": "healthy"})
@@ -52,7 +54,13 @@ def ops_app(readiness: Readiness, auth_type: str) -> ASGIApp:
         )
 
     async def auth_info(request: Request) -> Response:
-        return json_answer({"auth_type": auth_type, "required": auth_type != "none"})
+        return json_answer(
+            {
+                "auth_type": auth_type,
+                "required": auth_type != "none",
+                "oidc_providers": await providers(),
+            }
+        )
 
     return PublicRouter(
         [
