@@ -39,13 +39,14 @@ class PasswordSet(Out):
     created_at: Created
 
 
-@breakglass.get(needs=Permission.AUTH_BREAKGLASS_ADMIN, answer=BreakglassCredentials, errors=())
+# While break-glass is off, each of these answers 404, as a path that is none does.
+@breakglass.get(needs=Permission.AUTH_BREAKGLASS_ADMIN, answer=BreakglassCredentials, errors=(404,))
 async def list_credentials(call: Call) -> Any:
     """Who has a break-glass password, and which are locked."""
     return {"credentials": await service.every(call.on, call.actor)}
 
 
-@breakglass.post(needs=Permission.AUTH_BREAKGLASS_ADMIN, answer=PasswordSet, errors=(409,))
+@breakglass.post(needs=Permission.AUTH_BREAKGLASS_ADMIN, answer=PasswordSet, errors=(404, 409))
 async def set_password(call: Call, body: NewPassword) -> Any:
     """Give somebody a break-glass password, or another one."""
     return await service.set_password(call.on, call.actor, body.actor_id, body.password)
