@@ -55,6 +55,7 @@ def people(**changes: object) -> People:
         logout_token_age=timedelta(seconds=60),
         login_binds_ip=True,
         login_binds_user_agent=True,
+        user_retention=timedelta(days=30),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -83,6 +84,7 @@ def terms(**changes: object) -> Terms:
         audit_checkpoint_interval=timedelta(hours=1),
         audit_checkpoint_dir=None,
         people=people(),
+        sign_in_settings={"CERTCTL_AUTH_TYPE": "api-key"},
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 

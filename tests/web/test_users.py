@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certctl.services import keys
+from certctl.services import keys, sweep
 from tests import kit
 from tests.people import Browser, a_person, a_provider, signed_in
 from tests.web.kit import Site, json_of, open_site
@@ -36,6 +36,31 @@ async def test_a_deactivated_person_is_out_at_once_and_may_return(site: Site) ->
     assert (await ada.call("GET", "/teams")).status_code == 200
     done = await kit.actions(site.world)
     assert {"user_deactivated", "user_reactivated"} <= set(done)
+
+
+async def test_who_has_long_been_out_is_forgotten_but_for_the_subject(site: Site) -> None:
+    await a_person(site.world, "ada", password=PASSWORD)
+    await a_person(site.world, "eve")
+    await site.call("DELETE", "/auth/users/u-ada")
+    await sweep.prune(site.world.platform)
+    assert (await site.get("/auth/users"))["users"][0]["email"] == "ada@example.test"
+    await kit.change(
+        site.world,
+        "UPDATE users SET deactivated_at = now() - interval '31 days' WHERE id = 'u-ada'",
+    )
+    await sweep.prune(site.world.platform)
+    await sweep.prune(site.world.platform)
+    ada, eve = (await site.get("/auth/users"))["users"]
+    assert (ada["email"], ada["display_name"], ada["oidc_subject"]) == ("", "", "ada")
+    assert eve["email"] == "eve@example.test"
+    assert (await kit.actions(site.world)).count("user_forgotten") == 1
+
+
+async def test_whoever_gives_roles_sees_the_settings_of_signing_in(site: Site) -> None:
+    told = await site.get("/auth/runtime-config")
+    assert told == {"settings": {"CERTCTL_AUTH_TYPE": "api-key"}}
+    ada = await signed_in(site, "ada", "r-viewer")
+    assert (await ada.call("GET", "/auth/runtime-config")).status_code == 403
 
 
 async def test_nobody_shuts_themselves_out(site: Site) -> None:

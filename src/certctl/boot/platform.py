@@ -26,6 +26,7 @@ from certctl.services import sealing
 from certctl.services.access import secret_hash
 from certctl.services.platform import EnvironmentKey, People, Platform, Terms
 from certctl.settings import Settings
+from certctl.settings.effective import sign_in_settings
 from certctl.store import grants, migrate, secrets
 from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres, recorded_conninfo
@@ -73,6 +74,7 @@ def terms(settings: Settings) -> Terms:
         audit_checkpoint_interval=settings.audit_checkpoint_interval,
         audit_checkpoint_dir=settings.audit_checkpoint_dir,
         people=people(settings),
+        sign_in_settings=sign_in_settings(settings),
     )
 
 
@@ -92,6 +94,7 @@ def people(settings: Settings) -> People:
         logout_token_age=timedelta(seconds=settings.oidc_bcl_max_age_seconds),
         login_binds_ip=settings.oidc_prelogin_require_ip,
         login_binds_user_agent=settings.oidc_prelogin_require_ua,
+        user_retention=settings.user_retention_window,
     )
 
 

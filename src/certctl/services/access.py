@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -260,3 +260,9 @@ def grants_in(rows: Iterable[Row]) -> list[Grant]:
 def with_request(actor: Actor, *, address: str | None, request_id: str) -> Actor:
     """The actor together with where the request came from, for the audit trail."""
     return replace(actor, address=address, request_id=request_id)
+
+
+def sign_in_settings(on: Platform, actor: Actor) -> Mapping[str, str]:
+    """The settings of signing in that are in force, by variable."""
+    actor.everywhere(Permission.AUTH_ROLE_ASSIGN)
+    return on.terms.sign_in_settings

@@ -34,11 +34,12 @@ class People:
     logout_token_age: timedelta
     login_binds_ip: bool
     login_binds_user_agent: bool
+    user_retention: timedelta
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The settings that use cases depend on."""
+    """The settings that use cases depend on; `sign_in_settings` are for people to read, by name."""
 
     public_url: str
     server_names: tuple[str, ...]
@@ -62,6 +63,7 @@ class Terms:
     audit_checkpoint_interval: timedelta
     audit_checkpoint_dir: Path | None
     people: People
+    sign_in_settings: Mapping[str, str]
 
 
 @dataclass(frozen=True)

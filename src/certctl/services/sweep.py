@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from certctl.domain.access import EVERYTHING, system
 from certctl.domain.errors import CertctlError
-from certctl.services import approve, audit, bulk, deploy, jobs, notify
+from certctl.services import approve, audit, bulk, deploy, jobs, notify, users
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, oidc, policies, queue, sessions, versions
 from certctl.store import bulk as bulk_rows
@@ -177,13 +177,14 @@ ARMS: Final = (
 
 
 async def prune(on: Platform) -> int:
-    """Forget jobs and violations that ended long ago and sessions that are over, and close intents
-    that nobody will come back to."""
+    """Forget jobs and violations that ended long ago, sessions that are over, and the names of
+    people who left; close intents that nobody will come back to."""
     async with on.db.transaction() as tx:
         await authorities.close_stale_intents(tx, tx.now - 4 * on.terms.job_lease)
         await notify.prune(tx, tx.now - on.terms.notification_retention)
         await policies.prune(tx, tx.now - on.terms.notification_retention)
         await sessions.prune(tx)
         await oidc.prune(tx)
+        await users.forget(on, tx, ACTOR)
         await bulk_rows.prune(tx, tx.now - on.terms.job_retention)
         return await job_rows.prune(tx, tx.now - on.terms.job_retention)

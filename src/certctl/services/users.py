@@ -9,7 +9,7 @@ from certctl.services import audit
 from certctl.services.platform import Platform
 from certctl.services.roles import administered
 from certctl.store import sessions, users
-from certctl.store.db import Row
+from certctl.store.db import Row, Tx
 
 
 async def every(on: Platform, actor: Actor, *, provider_id: str | None) -> list[Row]:
@@ -42,6 +42,15 @@ async def deactivate(on: Platform, actor: Actor, user_id: str) -> None:
                 category=Category.AUTH,
                 sessions=ended,
             )
+
+
+async def forget(on: Platform, tx: Tx, actor: Actor) -> None:
+    """Blank name and address of people who have been deactivated for longer than the setting."""
+    ids = await users.forget(tx, deactivated_before=tx.now - on.terms.people.user_retention)
+    if not ids:
+        return
+    told = [audit.Event("user_forgotten", ("user", each), {}) for each in ids]
+    await audit.record_many(tx, actor, told, category=Category.AUTH)
 
 
 async def reactivate(on: Platform, actor: Actor, user_id: str) -> None:

@@ -151,6 +151,11 @@ class Settings(BaseModel):
         ge=timedelta(seconds=1),
         description="Time without a failure after which failures are forgotten",
     )
+    user_retention_window: Duration = Field(
+        timedelta(days=30),
+        ge=timedelta(days=1),
+        description="Time after which name and address of a deactivated person are forgotten",
+    )
     keygen_mode: Literal["agent", "server"] = Field(
         "agent",
         description="Who makes the keys of certificates without a target: their operators "
@@ -448,11 +453,12 @@ def _shown(value: Any) -> str:
     if value is None or value == () or (isinstance(value, SecretStr | str) and not len(value)):
         return "–"
     if isinstance(value, timedelta):
-        return f"`{_duration_text(value)}`"
+        return f"`{duration_text(value)}`"
     return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`"
 
 
-def _duration_text(value: timedelta) -> str:
+def duration_text(value: timedelta) -> str:
+    """As a setting is written: `90m`, `1h`."""
     seconds = int(value.total_seconds())
     for unit, size in (("h", 3600), ("m", 60)):
         if seconds % size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from certctl.domain.access import ActorType
@@ -48,6 +49,18 @@ async def set_active(tx: Tx, user_id: str, active: bool) -> None:
         id=user_id,
         active=active,
     )
+
+
+async def forget(tx: Tx, *, deactivated_before: datetime) -> list[str]:
+    """Blank name and address of those who were deactivated before; the ids of whom it was. The
+    subject stays, by which the door knows them."""
+    rows = await tx.all(
+        """UPDATE users SET email = '', display_name = ''
+           WHERE deactivated_at < %(before)s AND (email, display_name) <> ('', '')
+           RETURNING id""",
+        before=deactivated_before,
+    )
+    return [row["id"] for row in rows]
 
 
 async def provision(tx: Tx, user_id: str, values: Mapping[str, Any]) -> Row:

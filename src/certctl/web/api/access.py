@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from certctl.domain.access import Actor, Permission
+from certctl.services.access import sign_in_settings
 from certctl.services.roles import permission_id
 from certctl.web.api.common import Out
 from certctl.web.gate import ANY_ACTOR, Call, Resource
@@ -35,6 +36,12 @@ class Checked(Me):
     user: str
 
 
+class RuntimeConfig(Out):
+    """By the name of the setting; `***` stands for a secret that is set."""
+
+    settings: dict[str, str]
+
+
 class PermissionShown(Out):
     id: str
     name: str
@@ -55,6 +62,12 @@ async def check(call: Call) -> Any:
 async def me(call: Call) -> Any:
     """What the caller may do, and where."""
     return _told(call.actor)
+
+
+@auth.get("/runtime-config", needs=Permission.AUTH_ROLE_ASSIGN, answer=RuntimeConfig, errors=())
+async def get_runtime_config(call: Call) -> Any:
+    """The settings of signing in that are in force here."""
+    return {"settings": sign_in_settings(call.on, call.actor)}
 
 
 @auth.get("/permissions", needs=ANY_ACTOR, answer=Permissions, errors=())
