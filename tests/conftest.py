@@ -142,9 +142,14 @@ async def open_world(
 
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The connection URL of the run's own server."""
+    """The connection URL of the run's own server. It need not outlive the machine, and does not
+    wait for its disk: thousands of databases are made in it."""
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
     url = server.start()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("ALTER SYSTEM SET full_page_writes = off")
+        connection.execute("SELECT pg_reload_conf()")
     home = server.home
     yield url
     server.stop()
@@ -188,7 +193,7 @@ def ready_template(postgres: str, empty_template: str) -> tuple[str, DataKey]:
 def _create(server: str, name: str, template: str) -> str:
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
                 sql.Identifier(name), sql.Identifier(template)
             )
         )

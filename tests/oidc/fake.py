@@ -162,7 +162,18 @@ class FakeProvider:
         return 200, changed(answer, self.tokens)
 
 
+@dataclass(frozen=True)
+class Ago:
+    """So many seconds before the moment at which a claim is made."""
+
+    seconds: int
+
+
 def changed(honest: Json, changes: Json) -> Json:
     """With the changes; what is changed to None is left out."""
-    whole = {**honest, **changes}
+    now = int(time.time())
+    whole = {
+        name: now - value.seconds if isinstance(value, Ago) else value
+        for name, value in {**honest, **changes}.items()
+    }
     return {name: value for name, value in whole.items() if value is not None}

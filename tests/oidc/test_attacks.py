@@ -4,7 +4,6 @@ category of the refusal, and that nobody has signed in."""
 from __future__ import annotations
 
 import json
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from tests.oidc import flow
 from tests.oidc.conftest import configured
 from tests.oidc.fake import (
     SECRET,
+    Ago,
     FakeProvider,
     Json,
     b64,
@@ -27,7 +27,6 @@ from tests.oidc.fake import (
 from tests.people import Browser, with_people
 from tests.web.kit import Site, open_site
 
-NOW = int(time.time())
 Change = Callable[[FakeProvider], None]
 
 
@@ -145,12 +144,12 @@ TOKENS: dict[str, tuple[Change, str]] = {
     "aud missing": (claims(aud=None), "audience_mismatch"),
     "aud several, azp missing": (claims(aud=["certctl", "other"]), "audience_mismatch"),
     "azp another": (claims(azp="other"), "audience_mismatch"),
-    "exp past": (claims(exp=NOW - 3600), "token_expired"),
+    "exp past": (claims(exp=Ago(3600)), "token_expired"),
     "exp missing": (claims(exp=None), "token_expired"),
     "exp a text": (claims(exp="tomorrow"), "token_expired"),
     "exp beyond numbers": (claims(exp=float("1e400")), "token_expired"),
-    "iat old": (claims(iat=NOW - 3600), "token_age"),
-    "iat to come": (claims(iat=NOW + 3600), "token_age"),
+    "iat old": (claims(iat=Ago(3600)), "token_age"),
+    "iat to come": (claims(iat=Ago(-3600)), "token_age"),
     "iat missing": (claims(iat=None), "token_age"),
     "iat true": (claims(iat=True), "token_age"),
     "nonce another": (claims(nonce="x" * 43), "nonce_mismatch"),

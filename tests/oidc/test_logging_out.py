@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from tests import kit
 from tests.oidc import flow
 from tests.oidc.conftest import configured
-from tests.oidc.fake import SECRET, FakeProvider, under_a_shared_secret, unsigned
+from tests.oidc.fake import SECRET, Ago, FakeProvider, under_a_shared_secret, unsigned
 from tests.people import PASSWORD, Browser, a_person
 from tests.web.kit import Site
 
@@ -69,15 +68,14 @@ async def test_a_session_by_password_is_nothing_to_the_provider(
     assert await by_password.is_in()
 
 
-NOW = int(time.time())
 FORGED: dict[str, dict[str, Any]] = {
     "iss another": {"iss": "https://evil.example.test"},
     "iss missing": {"iss": None},
     "aud another": {"aud": "other"},
-    "iat old": {"iat": NOW - 600},
+    "iat old": {"iat": Ago(600)},
     "iat missing": {"iat": None},
-    "iat to come": {"iat": NOW + 600},
-    "exp past": {"exp": NOW - 600},
+    "iat to come": {"iat": Ago(-600)},
+    "exp past": {"exp": Ago(600)},
     "events missing": {"events": None},
     "events another": {"events": {"http://example.test/other": {}}},
     "events a text": {"events": "logout"},

@@ -7,10 +7,10 @@ the default: an unknown path answers 401 to a stranger, 404 to a signed-in calle
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
+from functools import cache, wraps
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -55,7 +55,7 @@ async def _call(request: Request) -> CallFacts:
     if key is not None and not 1 <= len(key) <= 255:
         raise Invalid("Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
     facts: CallFacts = CallFacts(
-        request.app.state.platform,
+        request.state.platform,
         request.state.actor,
         request.headers.get("if-match"),
         key,
@@ -172,7 +172,7 @@ class Resource:
 
 
 def management_api(
-    resources: Iterable[Resource],
+    resources: tuple[Resource, ...],
     platform: Platform,
     callers: Callers,
     *,
@@ -180,14 +180,13 @@ def management_api(
 ) -> Gate:
     """One ASGI app whose only routes are the gated ones. Bodies over `max_body` bytes are refused
     before they are read whole."""
-    api = described(resources)
-    api.state.platform = platform
-    _errors(api)
-    return Gate(api, callers, max_body=max_body)
+    return Gate(described(resources), platform, callers, max_body=max_body)
 
 
-def described(resources: Iterable[Resource]) -> FastAPI:
-    """The routes as FastAPI knows them, for the app and for the OpenAPI document."""
+@cache
+def described(resources: tuple[Resource, ...]) -> FastAPI:
+    """The routes as FastAPI knows them, for the app and for the OpenAPI document. They know no
+    platform, and are made once: that takes half a second."""
     api = FastAPI(
         title="certctl",
         version=__version__,
@@ -199,6 +198,7 @@ def described(resources: Iterable[Resource]) -> FastAPI:
     for resource in resources:
         for row in resource.routes:
             _mount(api, resource.tag, row)
+    _errors(api)
     return api
 
 
@@ -318,13 +318,17 @@ def _first(error: RequestValidationError) -> Invalid:
 class Gate:
     """Who is calling is settled before any route is looked at."""
 
-    def __init__(self, api: FastAPI, callers: Callers, *, max_body: int) -> None:
+    def __init__(
+        self, api: FastAPI, platform: Platform, callers: Callers, *, max_body: int
+    ) -> None:
         self.api = api
+        self._platform = platform
         self._callers = callers
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
+        request.state.platform = self._platform
         try:
             request.state.actor = await self._callers.actor(request)
             bounded = _bounded(request, receive, self._max_body)

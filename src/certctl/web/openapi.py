@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ BINARY: Final = {"type": "string", "format": "binary"}
 
 def document(api: FastAPI) -> dict[str, Any]:
     """OpenAPI 3.1. Validation failures are 400 with the one envelope, never 422."""
-    spec = api.openapi()
+    spec = deepcopy(api.openapi())
     for path in spec["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
