@@ -185,7 +185,7 @@ TABLES: Final = (
     "managed_certificates", "teams", "owners", "renewal_policies", "certificate_profiles",
     "issuers", "deployment_targets", "agents", "jobs", "audit_events", "api_keys", "roles",
     "role_permissions", "actor_roles", "enrolment_tokens", "users", "sessions", "oidc_providers",
-    "group_role_mappings", "breakglass_credentials",
+    "group_role_mappings", "breakglass_credentials", "blocked_keys",
 )  # fmt: skip
 
 

@@ -77,6 +77,8 @@ async def plain_resources(walk: Walk) -> None:
         row_id = (await walk.post(path, {**sent, **more}))["id"]
         await walk.call("PUT", f"{path}/{row_id}", change)
         await walk.call("DELETE", f"{path}/{row_id}")
+    key = await walk.post("/blocked-keys", {"spki_sha256": "0" * 64, "reason": "lost"})
+    await walk.call("DELETE", f"/blocked-keys/{key['id']}")
 
 
 async def access(walk: Walk) -> None:

@@ -49,6 +49,7 @@ async def places(shared_site: Site) -> Json:
         await site.post("/policies", {**rule, "name": f"rule {number}"})
         for path in ("/teams", "/owners", "/renewal-policies", "/agent-groups"):
             await site.post(path, {"name": f"name {number}"})
+        await site.post("/blocked-keys", {"spki_sha256": f"{number:064x}", "reason": "lost"})
         await site.post("/issuers", {"name": f"issuer {number}", "type": "GenericCA"})
         await site.post("/profiles", {"name": f"guarded {number}", "requires_approval": True})
     agents = [await site.enrol(f"agent {number}") for number in MANY]

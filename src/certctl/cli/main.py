@@ -7,6 +7,7 @@ import typer
 from certctl.cli.agents import agents
 from certctl.cli.approvals import approvals
 from certctl.cli.audit import audit
+from certctl.cli.blocked import blocked_keys
 from certctl.cli.bootstrap import bootstrap
 from certctl.cli.bulk import bulk
 from certctl.cli.certs import certs
@@ -66,6 +67,7 @@ app.add_typer(agents, name="agents")
 app.add_typer(groups, name="groups")
 app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
+app.add_typer(blocked_keys, name="blocked-keys")
 app.add_typer(notifications, name="notifications")
 app.add_typer(digest, name="digest")
 app.add_typer(rules, name="rules")

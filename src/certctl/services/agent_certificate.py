@@ -14,7 +14,7 @@ from certctl.domain.audit import Category
 from certctl.domain.ids import new_id
 from certctl.domain.names import parse_name
 from certctl.pki import x509
-from certctl.services import audit, authority, fleet
+from certctl.services import audit, authority, blocked, fleet
 from certctl.services.platform import Platform
 from certctl.store import agent_certificates, authorities
 
@@ -28,12 +28,13 @@ async def issue(
     """A certificate for the key of the CSR; of the CSR nothing but the key counts.
 
     Raises:
-        Invalid: naming `csr_pem`, when it cannot be read or its key is weak.
+        Invalid: naming `csr_pem`, when it cannot be read, or its key is weak or blocked.
     """
     await fleet.own(on, actor, agent_id)
     csr = x509.read_csr(wish.csr_pem)
     authority_id = await authority.signing_authority_id(on, ISSUER)
     async with on.db.read() as session:
+        await blocked.check(session, csr.spki_sha256)
         row = await authorities.get(session, authority_id)
         ca = LocalCA(await authority.open_authority(on, session, row))
     order = Order(

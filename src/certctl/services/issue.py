@@ -20,7 +20,17 @@ from certctl.domain.names import Name, parse_names
 from certctl.domain.notification import Kind, Severity
 from certctl.pki import keys, x509
 from certctl.pki.sealing import Place
-from certctl.services import approve, audit, authority, counters, deploy, jobs, notify, policy
+from certctl.services import (
+    approve,
+    audit,
+    authority,
+    blocked,
+    counters,
+    deploy,
+    jobs,
+    notify,
+    policy,
+)
 from certctl.services.platform import Platform
 from certctl.store import authorities, certificates, versions
 from certctl.store import jobs as job_rows
@@ -75,6 +85,7 @@ async def checked_csr(session: Session, row: Row, csr_pem: str) -> x509.CsrFacts
         Invalid: naming `csr_pem` and the rule that it breaks.
     """
     csr = x509.read_csr(csr_pem)
+    await blocked.check(session, csr.spki_sha256)
     names = approved_names(row)
     x509.check_csr_names(csr, names, row["common_name"])
     rules = profile_of(await certificates.terms(session, row["id"]))

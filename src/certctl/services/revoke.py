@@ -13,7 +13,7 @@ from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.notification import Kind, Severity
 from certctl.domain.revocation import Reason
-from certctl.services import audit, notify
+from certctl.services import audit, blocked, notify
 from certctl.services.platform import Platform
 from certctl.store import (
     agent_certificates,
@@ -112,6 +112,8 @@ async def _end(
     await authorities.close_intents_of(tx, ids, note="certificate revoked")
     await authorities.insert_revocations(tx, [_row(tx, actor, v, reason) for v in gone])
     await _refresh_crls(on, tx, gone)
+    if reason is Reason.KEY_COMPROMISE:
+        await blocked.compromised(tx, actor, gone)
     serials: dict[str, list[str]] = {one: [] for one in ids}
     for version in gone:
         serials[version["certificate_id"]].append(version["serial_number"])

@@ -97,7 +97,7 @@ async def revoke_unexpired(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:
     return await tx.all(
         f"""UPDATE certificate_versions SET revoked_at = now(), live = false
             WHERE certificate_id = ANY(%(ids)s) AND revoked_at IS NULL AND not_after > now()
-            RETURNING {SHOWN}""",
+            RETURNING {SHOWN}, spki_sha256""",
         ids=list(certificate_ids),
     )
 
