@@ -12,14 +12,8 @@ from tests.conftest import World
 
 async def another_ca(world: World, on: Platform | None = None) -> str:
     root = await kit.value(world, "SELECT id FROM authorities WHERE parent_id IS NULL")
-    return await authority.create(
-        on or world.platform,
-        kit.ADMIN,
-        issuer_id="iss-local",
-        parent_id=root,
-        name="successor",
-        path_length=0,
-    )
+    wish = authority.NewAuthority("iss-local", root, "successor", path_length=0)
+    return await authority.create(on or world.platform, kit.ADMIN, wish)
 
 
 async def test_a_ca_that_was_cut_off_before_its_signature_is_finished_with_the_same_serial(

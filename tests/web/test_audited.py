@@ -77,6 +77,15 @@ async def plain_resources(walk: Walk) -> None:
         row_id = (await walk.post(path, {**sent, **more}))["id"]
         await walk.call("PUT", f"{path}/{row_id}", change)
         await walk.call("DELETE", f"{path}/{row_id}")
+    root = (await walk.site.get("/issuers/iss-local/intermediates"))["data"][0]
+    body = {"name": "successor", "parent_ca_id": root["id"]}
+    await walk.post("/issuers/iss-local/intermediates", body)
+    (old,) = [
+        row["id"]
+        for row in (await walk.site.get("/issuers/iss-local/intermediates"))["data"]
+        if row["name"] == "certctl issuing CA"
+    ]
+    await walk.post(f"/intermediates/{old}/retire")
     key = await walk.post("/blocked-keys", {"spki_sha256": "0" * 64, "reason": "lost"})
     await walk.call("DELETE", f"/blocked-keys/{key['id']}")
 

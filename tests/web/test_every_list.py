@@ -19,7 +19,11 @@ MANY = range(5)
 # A certificate has no more than a hundred targets, which is what bounds this one.
 WHOLE = {"/certificates/{id}/deployments"}
 # The lists whose rows are shown one by one under another address than their own.
-SHOWN_AT = {"/agents/retired": "/agents", "/agent-groups/{id}/members": "/agents"}
+SHOWN_AT = {
+    "/agents/retired": "/agents",
+    "/agent-groups/{id}/members": "/agents",
+    "/issuers/{id}/intermediates": "/intermediates",
+}
 
 
 def has_pages(answer: Any) -> bool:
@@ -52,6 +56,12 @@ async def places(shared_site: Site) -> Json:
         await site.post("/blocked-keys", {"spki_sha256": f"{number:064x}", "reason": "lost"})
         await site.post("/issuers", {"name": f"issuer {number}", "type": "GenericCA"})
         await site.post("/profiles", {"name": f"guarded {number}", "requires_approval": True})
+    issuer = {"name": "a tree", "type": "GenericCA"}
+    ids["/issuers/{id}/intermediates"] = tree = (await site.post("/issuers", issuer))["id"]
+    above: str | None = None
+    for number in reversed(MANY):
+        body = {"name": f"tier {number}", "parent_ca_id": above, "path_len_constraint": number}
+        above = (await site.post(f"/issuers/{tree}/intermediates", body))["id"]
     agents = [await site.enrol(f"agent {number}") for number in MANY]
     for number in MANY:
         gone = await site.enrol(f"gone {number}")

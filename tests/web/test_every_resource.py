@@ -39,6 +39,7 @@ OTHERS: dict[str, Json] = {
         "certificates": [{"pem": full_pem(a_leaf("a.example.test"))}],
     },
     "/auth/keys": {"name": "new"},
+    "/issuers/{id}/intermediates": {"name": "new"},
     "/auth/keys/{id}/roles": {"role_id": "r-viewer"},
     "/auth/roles/{id}/permissions": {"permission": "cert.read"},
     "/agents/enrolment-tokens": {},

@@ -48,14 +48,14 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         conninfo = await stack.enter_async_context(database(settings, may_start=True))
         await bring_up_to_date(conninfo, settings.owner_url)
         built = await stack.enter_async_context(build(settings, conninfo))
-        issuing_id = await first_start(built)
-        certificate = await own_certificate(built, issuing_id)
+        await first_start(built)
+        certificate = await own_certificate(built)
         anchor = await authority.trust_anchor(built.platform, firststart.ISSUER_ID)
         context = tls.SwappableContext(*certificate, clients_pem=x509.pem(anchor))
         grace = settings.shutdown_grace.total_seconds()
         allowed = budgets(settings)
         authenticator = Authenticator(built.platform)
-        door, status_door = doors(built, authenticator, readiness(built, issuing_id), allowed)
+        door, status_door = doors(built, authenticator, readiness(built), allowed)
         at_https, at_http = seats(settings), seats(settings)
         servers = (
             (listener(door, grace=grace, tls=context.listening, seats=at_https), management),
@@ -63,7 +63,7 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         )
         running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         looping = [
-            asyncio.create_task(_swap_own_certificate(built, issuing_id, context)),
+            asyncio.create_task(_swap_own_certificate(built, context)),
             asyncio.create_task(_note_uses(authenticator)),
             asyncio.create_task(replicas.share(built.platform, allowed.share)),
         ]
@@ -133,12 +133,13 @@ def stop_signal() -> asyncio.Event:
     return stop
 
 
-async def first_start(built: Built) -> str:
+async def first_start(built: Built) -> None:
     """Under a lock that replicas share: defaults, CAs, the first administrator."""
     settings = built.settings
     async with migrate.connect(built.conninfo) as connection, migrate.locked(connection):
         await firststart.defaults(built.platform)
-        issuing_id = await firststart.authorities(built.platform)
+        await firststart.authorities(built.platform)
+        issuing_id = await authority.signing_authority_id(built.platform, firststart.ISSUER_ID)
         await authority.service_certificate(
             built.platform, issuing_id, "server", grace=timedelta(0)
         )
@@ -150,14 +151,14 @@ async def first_start(built: Built) -> str:
             partial(handover.hand_over, settings),
         )
     handover.leave_client_files(settings, anchor)
-    return issuing_id
 
 
-async def own_certificate(built: Built, issuing_id: str) -> tuple[str, str]:
-    """Chain and key, PEM, of the management listener."""
+async def own_certificate(built: Built) -> tuple[str, str]:
+    """Chain and key, PEM, of the management listener, by the CA that signs now."""
     settings = built.settings
     if settings.server_tls_cert_path and settings.server_tls_key_path:
         return tls.read_pair(settings.server_tls_cert_path, settings.server_tls_key_path)
+    issuing_id = await authority.signing_authority_id(built.platform, firststart.ISSUER_ID)
     held = await authority.service_certificate(
         built.platform, issuing_id, "server", grace=settings.server_certificate_validity / 3
     )
@@ -165,14 +166,12 @@ async def own_certificate(built: Built, issuing_id: str) -> tuple[str, str]:
     return x509.chain_pem([held.cert_der, *held.chain]), pki_keys.to_pem(key)
 
 
-async def _swap_own_certificate(
-    built: Built, issuing_id: str, context: tls.SwappableContext
-) -> None:
+async def _swap_own_certificate(built: Built, context: tls.SwappableContext) -> None:
     """Look every minute whether a newer certificate is to be served."""
     serving: tuple[str, str] | None = None
     while True:
         try:
-            newest = await own_certificate(built, issuing_id)
+            newest = await own_certificate(built)
             if newest != serving:
                 context.put(*newest)
                 serving = newest
@@ -198,7 +197,7 @@ async def _noted(authenticator: Authenticator) -> None:
         log.warning("when keys were last used was not noted: %s", error.message)
 
 
-def readiness(built: Built, issuing_id: str) -> Readiness:
+def readiness(built: Built) -> Readiness:
     """What `/ready` asks: database, migrations, worker, signer."""
 
     async def ask() -> dict[str, str]:
@@ -211,7 +210,7 @@ def readiness(built: Built, issuing_id: str) -> Readiness:
                 parts["worker"] = "ok" if alive else "no worker has reported for a minute"
                 pending = await migrate.pending(built.conninfo)
                 parts["migrations"] = "pending" if pending else "ok"
-                await authority.self_test(built.platform, issuing_id)
+                await authority.self_test(built.platform, firststart.ISSUER_ID)
                 parts["signer"] = "ok"
         except (CertctlError, TimeoutError):
             failing = next(name for name, state in parts.items() if state == "unknown")

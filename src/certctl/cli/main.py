@@ -10,6 +10,7 @@ from certctl.cli.audit import audit
 from certctl.cli.blocked import blocked_keys
 from certctl.cli.bootstrap import bootstrap
 from certctl.cli.bulk import bulk
+from certctl.cli.ca import ca
 from certctl.cli.certs import certs
 from certctl.cli.demo.command import demo
 from certctl.cli.exits import MEANINGS, OneSentence
@@ -67,6 +68,7 @@ app.add_typer(agents, name="agents")
 app.add_typer(groups, name="groups")
 app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
+app.add_typer(ca, name="ca")
 app.add_typer(blocked_keys, name="blocked-keys")
 app.add_typer(notifications, name="notifications")
 app.add_typer(digest, name="digest")

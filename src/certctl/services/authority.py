@@ -143,36 +143,66 @@ async def intended(
     return draft
 
 
-async def create(
-    on: Platform,
-    actor: Actor,
-    *,
-    issuer_id: str,
-    parent_id: str | None,
-    name: str,
-    path_length: int | None,
-) -> str:
-    """Create a CA, or finish one that was interrupted; its id.
+@dataclass(frozen=True)
+class NewAuthority:
+    """A CA to be made: a root when there is no parent. `path_length` is how many CAs may stand in a
+    row below it (RFC 5280 §4.2.1.9)."""
 
-    The CA and its sealed key are committed before its certificate is signed, by itself for a
-    root and by its parent otherwise.
-    """
-    authority_id = await _prepare_row(on, issuer_id, parent_id=parent_id, name=name)
+    issuer_id: str
+    parent_id: str | None
+    name: str
+    path_length: int
+    algorithm: keys.KeyAlgorithm = keys.KeyAlgorithm.ECDSA_P256
+    lifetime: timedelta | None = None
+
+
+async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
+    """Create a CA, or finish one of this name that was interrupted; its id."""
+    async with on.db.transaction() as tx:
+        existing = await authorities.by_name(tx, wish.issuer_id, wish.name)
+        authority_id = str(existing["id"]) if existing else await prepare(on, tx, wish)
+    await complete(on, actor, authority_id, lifetime=wish.lifetime)
+    return authority_id
+
+
+async def prepare(on: Platform, tx: Tx, wish: NewAuthority) -> str:
+    """A CA with its sealed key, committed before anything is signed for it."""
+    authority_id = new_id("ica", tx.now)
+    key = keys.generate(wish.algorithm)
+    await authorities.insert(
+        tx,
+        {
+            "id": authority_id,
+            "issuer_id": wish.issuer_id,
+            "parent_id": wish.parent_id,
+            "name": wish.name,
+            "path_length": wish.path_length,
+            "sealed_key": on.data_key.seal(keys.to_der(key), key_place(authority_id)),
+        },
+    )
+    return authority_id
+
+
+async def complete(
+    on: Platform, actor: Actor, authority_id: str, *, lifetime: timedelta | None
+) -> None:
+    """Sign the certificate of a prepared CA, by itself for a root and by its parent otherwise."""
     async with on.db.read() as session:
         row = await authorities.get(session, authority_id)
         if row["state"] != "preparing":
-            return authority_id
+            return
+        parent_id = row["parent_id"]
         signing = await authorities.get(session, parent_id) if parent_id else row
         parent = await open_authority(on, session, signing)
     signer = on.signer(key_place(authority_id), row["sealed_key"])
     order = Order(
         names=(),
-        common_name=name,
+        common_name=row["name"],
         public_key=signer.public_key,
-        lifetime=ISSUING_LIFETIME if parent_id else ROOT_LIFETIME,
+        lifetime=lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME),
         ekus=(),
         purpose="ca",
-        path_length=path_length,
+        path_length=row["path_length"],
     )
     ca = LocalCA(parent)
     draft = await intended(on, ca, signing["id"], order=order, job_id=authority_id)
@@ -193,31 +223,9 @@ async def create(
             "ca_created",
             on=("ca", authority_id),
             category=Category.CONFIG,
-            name=name,
+            name=row["name"],
             fingerprint_sha256=facts.fingerprint_sha256,
         )
-    return authority_id
-
-
-async def _prepare_row(on: Platform, issuer_id: str, *, parent_id: str | None, name: str) -> str:
-    async with on.db.transaction() as tx:
-        existing = await authorities.by_name(tx, issuer_id, name)
-        if existing is not None:
-            return str(existing["id"])
-        authority_id = new_id("ica", tx.now)
-        key = keys.generate(keys.KeyAlgorithm.ECDSA_P256)
-        sealed = on.data_key.seal(keys.to_der(key), key_place(authority_id))
-        await authorities.insert(
-            tx,
-            {
-                "id": authority_id,
-                "issuer_id": issuer_id,
-                "parent_id": parent_id,
-                "name": name,
-                "sealed_key": sealed,
-            },
-        )
-        return authority_id
 
 
 async def service_certificate(
@@ -365,8 +373,15 @@ async def certificate(on: Platform, authority_id: str) -> bytes:
     return bytes(row["cert_der"])
 
 
-async def self_test(on: Platform, authority_id: str) -> None:
-    """Whether the key of a CA can sign now. Raises Unsafe or Unavailable when not."""
+async def self_test(on: Platform, issuer_id: str) -> None:
+    """Whether the key of the CA that signs for an issuer can sign now.
+
+    Raises:
+        NotFound, Unsafe or Unavailable: when not.
+    """
     async with on.db.read() as session:
-        ca = await open_authority(on, session, await authorities.get(session, authority_id))
+        row = await authorities.signing_for(session, issuer_id)
+        if row is None:
+            raise NotFound(f"issuer {issuer_id} has no active CA")
+        ca = await open_authority(on, session, row)
     await LocalCA(ca).check()

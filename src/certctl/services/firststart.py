@@ -46,19 +46,17 @@ async def defaults(on: Platform) -> None:
         await plain.create(on, actor, kind, values=values)
 
 
-async def authorities(on: Platform) -> str:
-    """The root and the issuing CA under it; the id of the issuing CA."""
+async def authorities(on: Platform) -> None:
+    """The root of the built-in CA, and the issuing CA under it."""
     actor = system("first-start")
     async with on.db.read() as session:
         missing = await rows.missing(session, rows.ISSUERS, [ISSUER_ID], within=EVERYTHING)
     if missing:
         raise Unsafe(f"the issuer {ISSUER_ID} is missing: the server's own certificate needs it")
-    root = await authority.create(
-        on, actor, issuer_id=ISSUER_ID, parent_id=None, name="certctl root CA", path_length=1
-    )
-    return await authority.create(
-        on, actor, issuer_id=ISSUER_ID, parent_id=root, name="certctl issuing CA", path_length=0
-    )
+    wish = authority.NewAuthority(ISSUER_ID, None, "certctl root CA", path_length=1)
+    root = await authority.create(on, actor, wish)
+    wish = authority.NewAuthority(ISSUER_ID, root, "certctl issuing CA", path_length=0)
+    await authority.create(on, actor, wish)
 
 
 async def first_admin(on: Platform, hand_over: Callable[[str], None]) -> None:

@@ -7,10 +7,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from certctl.domain.errors import Conflict
+from certctl.domain.listing import PageRequest
 from certctl.store.db import Row, Session, Tx
+from certctl.store.paging import Listing, Order, fetch
 
 SHOWN: Final = (
-    "id, issuer_id, parent_id, name, state, cert_der, sealed_key, not_before, not_after, created_at"
+    "id, issuer_id, parent_id, name, state, path_length, cert_der, sealed_key, not_before, "
+    "not_after, created_at"
 )
 
 
@@ -37,11 +40,11 @@ async def by_name(session: Session, issuer_id: str, name: str) -> Row | None:
 
 
 async def signing_for(session: Session, issuer_id: str) -> Row | None:
-    """The CA that signs leaves for an issuer: its newest active one that has a parent, or else
-    its newest active root."""
+    """The CA that signs leaves for an issuer: its newest active one that can have no CA below it,
+    or else the one nearest to that; a root only where there is nothing else."""
     return await session.one(
         f"""SELECT {SHOWN} FROM authorities WHERE issuer_id = %(id)s AND state = 'active'
-            ORDER BY parent_id IS NULL, created_at DESC LIMIT 1""",
+            ORDER BY parent_id IS NULL, path_length, created_at DESC LIMIT 1""",
         id=issuer_id,
     )
 
@@ -59,6 +62,82 @@ async def chain(session: Session, authority_id: str) -> list[Row]:
     )
 
 
+async def page(session: Session, issuer_id: str, request: PageRequest) -> dict[str, Any]:
+    """The CAs of an issuer, oldest first."""
+    listing = Listing(
+        SHOWN,
+        "authorities",
+        ("issuer_id = %(issuer)s",),
+        {"issuer": issuer_id},
+        Order("created_at"),
+    )
+    return await fetch(session, listing, request)
+
+
+async def lock(tx: Tx, authority_id: str) -> Row:
+    """As `get`, and nobody else changes the row until the transaction ends."""
+    return await tx.only(
+        f"CA {authority_id}",
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s FOR UPDATE",
+        id=authority_id,
+    )
+
+
+async def roots(session: Session, issuer_id: str) -> int:
+    """How many roots of an issuer are in use, or in the making."""
+    return int(
+        await session.value(
+            """SELECT count(*) FROM authorities
+               WHERE issuer_id = %(id)s AND parent_id IS NULL
+                 AND state IN ('preparing', 'active')""",
+            id=issuer_id,
+        )
+    )
+
+
+async def in_use(session: Session, authority_id: str) -> Row:
+    """How many CAs directly below it are not retired, and how many `certificates` that it has
+    signed are neither over nor revoked; its own responders do not count."""
+    return await session.only(
+        f"CA {authority_id}",
+        """SELECT (SELECT count(*) FILTER (WHERE state IN ('preparing', 'active'))
+                   FROM authorities WHERE parent_id = %(id)s) AS active_children,
+                  (SELECT count(*) FILTER (WHERE state <> 'retired')
+                   FROM authorities WHERE parent_id = %(id)s) AS children,
+                  (SELECT count(*) FROM issuances i
+                   WHERE i.authority_id = %(id)s AND i.not_after > now() AND i.state <> 'closed'
+                     AND i.purpose NOT IN ('ocsp_responder', 'ca')
+                     AND NOT EXISTS (SELECT FROM certificate_revocations r
+                         WHERE r.authority_id = i.authority_id
+                           AND r.serial_number = i.serial_number)) AS certificates""",
+        id=authority_id,
+    )
+
+
+async def move(tx: Tx, authority_id: str, state: str) -> None:
+    await tx.run(
+        "UPDATE authorities SET state = %(state)s WHERE id = %(id)s", id=authority_id, state=state
+    )
+
+
+async def chains(session: Session, authority_ids: Sequence[str]) -> dict[str, list[bytes]]:
+    """For each CA the certificates from its own to the root, DER, as far as they are made."""
+    rows = await session.all(
+        """WITH RECURSIVE up AS (
+               SELECT a.id AS of, a.parent_id, a.cert_der, 0 AS depth
+               FROM authorities a WHERE a.id = ANY(%(ids)s)
+               UNION ALL
+               SELECT up.of, p.parent_id, p.cert_der, up.depth + 1
+               FROM authorities p JOIN up ON p.id = up.parent_id WHERE up.depth < 10)
+           SELECT of, cert_der FROM up WHERE cert_der IS NOT NULL ORDER BY of, depth""",
+        ids=list(authority_ids),
+    )
+    found: dict[str, list[bytes]] = {each: [] for each in authority_ids}
+    for row in rows:
+        found[row["of"]].append(bytes(row["cert_der"]))
+    return found
+
+
 async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
     """The CA that a public address means: a CA's own id, or the signing CA of an issuer."""
     found = await session.one(
@@ -70,8 +149,9 @@ async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
 
 async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
     await tx.run(
-        """INSERT INTO authorities (id, issuer_id, parent_id, name, sealed_key)
-           VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(sealed_key)s)""",
+        """INSERT INTO authorities (id, issuer_id, parent_id, name, path_length, sealed_key)
+           VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(path_length)s,
+                   %(sealed_key)s)""",
         **values,
     )
 

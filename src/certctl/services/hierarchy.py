@@ -1,0 +1,171 @@
+"""Our own CAs as a tree that operators shape: new ones, and those that retire in stages.
+
+An active CA signs, a retiring one signs nothing new and goes on answering for what it has signed,
+a retired one has nothing left to answer for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from certctl.connectors import catalog
+from certctl.connectors.issuers.local import LocalCA
+from certctl.domain.access import EVERYTHING, Actor, Permission
+from certctl.domain.audit import Category
+from certctl.domain.errors import Conflict, Invalid, NotFound
+from certctl.domain.listing import PageRequest
+from certctl.pki import x509
+from certctl.services import audit, authority
+from certctl.services.authority import NewAuthority
+from certctl.services.platform import Platform
+from certctl.store import authorities, rows
+from certctl.store.db import Row, Session, Tx
+
+MANAGE: Final = Permission.CA_HIERARCHY_MANAGE
+
+
+async def page(on: Platform, actor: Actor, issuer_id: str, request: PageRequest) -> dict[str, Any]:
+    """The CAs of an issuer, oldest first."""
+    actor.everywhere(MANAGE)
+    async with on.db.read() as session:
+        await rows.get(session, rows.ISSUERS, issuer_id, within=EVERYTHING)
+        found = await authorities.page(session, issuer_id, request)
+        chains = await authorities.chains(session, [row["id"] for row in found["data"]])
+    return {**found, "data": [shown(row, chains[row["id"]]) for row in found["data"]]}
+
+
+async def get(on: Platform, actor: Actor, authority_id: str) -> dict[str, Any]:
+    actor.everywhere(MANAGE)
+    async with on.db.read() as session:
+        row = await authorities.get(session, authority_id)
+        chains = await authorities.chains(session, [authority_id])
+    return shown(row, chains[authority_id])
+
+
+async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, Any]:
+    """A new CA. When it can have none below it, it signs the issuer's leaves from now on.
+
+    One of this name that was interrupted while it was made is finished.
+
+    Raises:
+        Invalid: naming the field. Conflict: when the name or the issuer's root is taken, the parent
+            is not active, or no CA may stand below it.
+    """
+    actor.everywhere(MANAGE)
+    async with on.db.transaction() as tx:
+        # Of two requests for the same issuer the second sees what the first has made.
+        issuer = await rows.lock(tx, rows.ISSUERS, wish.issuer_id, within=EVERYTHING)
+        if not issubclass(catalog.issuer_class(issuer["type"]), LocalCA):
+            raise Conflict(f"issuer {wish.issuer_id} is not a CA of this server", field="id")
+        existing = await authorities.by_name(tx, wish.issuer_id, wish.name)
+        if existing is not None and existing["state"] != "preparing":
+            raise Conflict("name is already in use", field="name")
+        if existing is None:
+            await _check_place(tx, wish)
+        authority_id = str(existing["id"]) if existing else await authority.prepare(on, tx, wish)
+    await authority.complete(on, actor, authority_id, lifetime=wish.lifetime)
+    return await get(on, actor, authority_id)
+
+
+async def _check_place(tx: Tx, wish: NewAuthority) -> None:
+    if wish.parent_id is None:
+        if await authorities.roots(tx, wish.issuer_id):
+            words = f"issuer {wish.issuer_id} has a root; name the CA above the new one"
+            raise Conflict(words, field="parent_ca_id")
+        return
+    parent = await _parent(tx, wish)
+    if parent["state"] != "active":
+        words = f"CA {wish.parent_id} is {parent['state']} and signs nothing new"
+        raise Conflict(words, field="parent_ca_id")
+    limit = parent["path_length"] - 1
+    if limit < 0:
+        words = f"no CA may stand below {wish.parent_id}: its path length is 0"
+        raise Conflict(words, field="parent_ca_id")
+    if wish.path_length > limit:
+        words = f"path_len_constraint: at most {limit} below {wish.parent_id}"
+        raise Invalid(words, field="path_len_constraint")
+
+
+async def _parent(tx: Tx, wish: NewAuthority) -> Row:
+    try:
+        parent = await authorities.lock(tx, str(wish.parent_id))
+    except NotFound as error:
+        raise Invalid(f"parent_ca_id: {error.message}", field="parent_ca_id") from None
+    if parent["issuer_id"] != wish.issuer_id:
+        words = f"parent_ca_id: CA {wish.parent_id} belongs to another issuer"
+        raise Invalid(words, field="parent_ca_id")
+    return parent
+
+
+async def retire(
+    on: Platform, actor: Actor, authority_id: str, *, confirm: bool, note: str
+) -> dict[str, Any]:
+    """The next stage: an active CA retires, and with `confirm` a retiring one is retired.
+
+    Raises:
+        Conflict: with `counts`, while active CAs stand below it, or certificates of it are still
+            accepted; when it signs its issuer's leaves; when `confirm` does not fit its state.
+    """
+    actor.everywhere(MANAGE)
+    async with on.db.transaction() as tx:
+        row = await authorities.lock(tx, authority_id)
+        if confirm:
+            await _check_over(tx, row)
+            state = "retired"
+        else:
+            await _check_spare(tx, row)
+            state = "retiring"
+        await authorities.move(tx, authority_id, state)
+        await audit.record(
+            tx, actor, f"ca_{state}", on=("ca", authority_id), category=Category.CONFIG, note=note
+        )
+    return {"id": authority_id, "state": state, "decided_by": actor.id, "confirmed": confirm}
+
+
+async def _check_spare(session: Session, row: Row) -> None:
+    if row["state"] != "active":
+        hint = "; send confirm" if row["state"] == "retiring" else ""
+        raise Conflict(f"CA {row['id']} is {row['state']} already{hint}", field="confirm")
+    used = await authorities.in_use(session, row["id"])
+    if used["active_children"]:
+        words = f"active CAs stand below {row['id']}: retire them first"
+        raise Conflict(words, counts={"children": used["active_children"]})
+    signing = await authorities.signing_for(session, row["issuer_id"])
+    if signing is not None and signing["id"] == row["id"]:
+        words = f"CA {row['id']} signs for issuer {row['issuer_id']}: create its successor first"
+        raise Conflict(words)
+
+
+async def _check_over(session: Session, row: Row) -> None:
+    if row["state"] != "retiring":
+        hint = ": retire it without confirm first" if row["state"] == "active" else ""
+        raise Conflict(f"CA {row['id']} is {row['state']}{hint}", field="confirm")
+    used = await authorities.in_use(session, row["id"])
+    counts = {name: used[name] for name in ("children", "certificates") if used[name]}
+    if counts:
+        words = f"relying parties still ask about what CA {row['id']} has signed"
+        raise Conflict(words, counts=counts)
+
+
+def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
+    """A CA as the API shows it, with the chain from its own certificate to the root; what the
+    certificate says is null until there is one."""
+    facts = x509.facts(bytes(row["cert_der"])) if row["cert_der"] else None
+    return {
+        "id": row["id"],
+        "issuer_id": row["issuer_id"],
+        "parent_ca_id": row["parent_id"],
+        "name": row["name"],
+        "state": row["state"],
+        "path_len_constraint": row["path_length"],
+        "subject": facts and facts.subject,
+        "key_algorithm": facts and facts.key.algorithm,
+        "key_size": facts and facts.key.size,
+        "serial_number": facts and facts.serial,
+        "fingerprint_sha256": facts and facts.fingerprint_sha256,
+        "not_before": row["not_before"],
+        "not_after": row["not_after"],
+        "created_at": row["created_at"],
+        "chain_pem": x509.chain_pem(chain),
+    }

@@ -1,0 +1,2 @@
+DROP INDEX IF EXISTS authorities_parent_id_idx;
+ALTER TABLE authorities DROP COLUMN IF EXISTS path_length;

@@ -1,0 +1,94 @@
+"""Our own CAs as a tree."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from certctl.domain.access import Permission
+from certctl.pki.keys import KeyAlgorithm
+from certctl.services import hierarchy as service
+from certctl.services.authority import NewAuthority
+from certctl.web.api.common import Created, Id, In, Out, Page, Paged
+from certctl.web.gate import Call, Resource
+
+of_issuer = Resource("/issuers", tag="authorities")
+intermediates = Resource("/intermediates", tag="authorities")
+MANAGE = Permission.CA_HIERARCHY_MANAGE
+
+
+class NewCA(In):
+    """A root where no parent is named. A CA never outlives the one above it, whatever `ttl_days`
+    says; by default a root has ten years, any other five. `path_len_constraint` is how many CAs may
+    stand in a row below it: by default one below a root, none below any other."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    parent_ca_id: Id | None = None
+    algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
+    ttl_days: Annotated[int | None, Field(ge=1, le=9125)] = None
+    path_len_constraint: Annotated[int | None, Field(ge=0, le=8)] = None
+
+
+class CA(Out):
+    """`chain_pem` begins with its own certificate and ends with the root."""
+
+    id: str
+    issuer_id: str
+    parent_ca_id: str | None
+    name: str
+    state: Literal["preparing", "active", "retiring", "retired"]
+    path_len_constraint: int
+    subject: str | None
+    key_algorithm: str | None
+    key_size: int | None
+    serial_number: str | None
+    fingerprint_sha256: str | None
+    not_before: Created | None
+    not_after: Created | None
+    created_at: Created
+    chain_pem: str
+
+
+class Retirement(In):
+    confirm: bool = False
+    note: Annotated[str, Field(max_length=1000)] = ""
+
+
+class Retired(Out):
+    id: str
+    state: Literal["retiring", "retired"]
+    decided_by: str
+    confirmed: bool
+
+
+@of_issuer.get("/{id}/intermediates", needs=MANAGE, answer=Page[CA])
+async def list_cas(call: Call, id: str, request: Paged) -> Any:
+    """The CAs of an issuer, oldest first."""
+    return await service.page(call.on, call.actor, id, request)
+
+
+@of_issuer.post("/{id}/intermediates", needs=MANAGE, answer=CA, errors=(404, 409))
+async def create_ca(call: Call, id: str, body: NewCA) -> Any:
+    """A new CA. When none can stand below it, it signs the issuer's leaves from now on."""
+    length = body.path_len_constraint
+    if length is None:
+        length = 0 if body.parent_ca_id else 1
+    lifetime = timedelta(days=body.ttl_days) if body.ttl_days else None
+    wish = NewAuthority(id, body.parent_ca_id, body.name, length, body.algorithm, lifetime)
+    return await service.create(call.on, call.actor, wish)
+
+
+@intermediates.get("/{id}", needs=MANAGE, answer=CA)
+async def get_ca(call: Call, id: str) -> Any:
+    """One CA and the chain above it."""
+    return await service.get(call.on, call.actor, id)
+
+
+@intermediates.post("/{id}/retire", needs=MANAGE, answer=Retired, status=200, errors=(404, 409))
+async def retire_ca(call: Call, id: str, body: Retirement | None = None) -> Any:
+    """The next stage: an active CA signs nothing new, and with `confirm` one that has nothing left
+    to answer for ends."""
+    wish = body or Retirement()
+    return await service.retire(call.on, call.actor, id, confirm=wish.confirm, note=wish.note)
