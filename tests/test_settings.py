@@ -45,6 +45,7 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "breakglass_lockout_threshold": ("3", 3, ("0", "101", "few")),
     "breakglass_lockout_duration": ("1h", timedelta(hours=1), ("0s", "15")),
     "breakglass_lockout_reset_interval": ("30m", timedelta(minutes=30), ("0s", "1")),
+    "user_retention_window": ("240h", timedelta(days=10), ("23h", "30")),
     "keygen_mode": ("agent", "agent", ("server", "AGENT")),
     "demo_mode_ack": ("true", True, ("maybe",)),
     "max_body_size": ("2048", 2048, ("1023", "1M", "99999999999")),

@@ -188,3 +188,67 @@ async def test_two_who_ask_for_the_same_ca_at_once_make_one(site: Site) -> None:
         site.world, "SELECT * FROM issuances WHERE purpose='ca' AND state='issued'"
     )
     assert len(signed) == 3
+
+
+WITHIN = [{"permitted": ["example.test", "10.0.0.0/8"], "excluded": ["dev.example.test"]}]
+
+
+async def test_a_ca_certifies_no_name_outside_its_constraints(site: Site, tmp_path: Path) -> None:
+    made = await successor_of_a_tree(site, name_constraints=WITHIN)
+    assert made["name_constraints"] == WITHIN
+    chain = x509.ders_of_pem(made["chain_pem"])
+    (tmp_path / "ca.pem").write_text(x509.chain_pem(chain[:1]))
+    said = openssl("x509", "-in", tmp_path / "ca.pem", "-noout", "-ext", "nameConstraints").stdout
+    assert "X509v3 Name Constraints: critical" in said
+    for words in ("DNS:example.test", "IP:10.0.0.0/255.0.0.0", "DNS:dev.example.test"):
+        assert words in said
+    fits = await leaf(site, issuer_id=made["issuer_id"])
+    assert "leaf.pem: OK" in verify(tmp_path, fits, chain[-1])
+    for name in ("a.example.net", "x.dev.example.test", "*.example.test", "192.0.2.1"):
+        row = await kit.order(
+            site.world,
+            name=f"not {name.replace('*', 'any')}",
+            csr_pem=kit.a_csr("a.example.test"),
+            sans=[name],
+            issuer_id=made["issuer_id"],
+        )
+        job_id = await kit.job_of(site.world, row["id"])
+        assert not await issue.run(site.world.platform, job_id)
+        assert name in (await site.get(f"/jobs/{job_id}"))["last_error"]
+        assert await kit.versions_of(site.world, row["id"]) == []
+
+
+async def successor_of_a_tree(site: Site, **more: Any) -> Json:
+    """An issuing CA below a root of their own issuer, the root without constraints."""
+    issuer = (await site.post("/issuers", {"name": "Shop", "type": "GenericCA"}))["id"]
+    top = await make(site, "Shop root", issuer, path_len_constraint=2)
+    return await make(site, "Shop CA", issuer, parent_ca_id=top["id"], **more)
+
+
+async def test_a_ca_inherits_constraints_and_may_only_narrow_them(site: Site) -> None:
+    above = await successor_of_a_tree(site, name_constraints=WITHIN, path_len_constraint=1)
+    below = {"issuer": above["issuer_id"], "parent_ca_id": above["id"]}
+    heir = await make(site, "heir", **below)
+    assert heir["name_constraints"] == WITHIN
+    narrow = [{"permitted": ["shop.example.test"], "excluded": ["dev.example.test"]}]
+    path = f"/issuers/{above['issuer_id']}/intermediates"
+    for wide in (
+        [{"permitted": ["example.net"]}],
+        [{"permitted": ["example.test", "10.0.0.0/8"]}],
+        narrow,
+    ):
+        body = {"name": "wide", "parent_ca_id": above["id"], "name_constraints": wide}
+        refused = await site.refused(400, "POST", path, json=body)
+        assert refused["field"] == "name_constraints"
+    narrow[0]["permitted"].append("10.1.0.0/16")
+    made = await make(site, "narrow", **below, name_constraints=narrow)
+    assert made["name_constraints"] == narrow
+
+
+async def test_the_built_in_ca_cannot_be_shut_out_from_the_servers_own_names(site: Site) -> None:
+    body = {"name": "mine", "parent_ca_id": await root_of(site)}
+    only = {**body, "name_constraints": [{"permitted": ["example.test"]}]}
+    refused = await site.refused(409, "POST", LIST, json=only)
+    assert refused["field"] == "name_constraints"
+    odd = {**body, "name_constraints": [{"permitted": ["*.example.test"]}]}
+    assert (await site.refused(400, "POST", LIST, json=odd))["field"] == "name_constraints"

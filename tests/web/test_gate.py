@@ -161,7 +161,7 @@ async def test_a_handler_that_breaks_is_told_without_its_words(world: World) -> 
         return system("test")
 
     behind = gate.management_api(
-        [toys],
+        (toys,),
         world.platform,
         Callers(Bearers(anybody), lambda _name: None, strangers=AddressBudget(None), anybody=None),
         max_body=1024,

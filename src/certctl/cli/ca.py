@@ -66,6 +66,14 @@ def create(
     path_length: Annotated[
         int | None, typer.Option(help="How many CAs may stand in a row below it.")
     ] = None,
+    permit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this domain or network; may repeat."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Never this domain or network; may repeat."),
+    ] = None,
 ) -> None:
     """Create a CA. When none can stand below it, it signs the issuer's leaves from now on."""
     body: dict[str, Any] = {
@@ -75,6 +83,8 @@ def create(
         "ttl_days": days,
         "path_len_constraint": path_length,
     }
+    if permit or exclude:
+        body["name_constraints"] = [{"permitted": permit or [], "excluded": exclude or []}]
     with api(ctx) as server:
         found = find.id_of(server, "issuers", issuer)
         answer = server.post("issuers", found, "intermediates", body=body)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from certctl.domain.names import Name
 from certctl.pki.keys import PublicKey
+from certctl.pki.name_constraints import NONE, NameConstraints
 
 Purpose = Literal["leaf", "ca", "ocsp_responder", "server", "agent"]
 
@@ -34,6 +35,7 @@ class Order:
     short_lived: bool = False
     purpose: Purpose = "leaf"
     path_length: int | None = None
+    name_constraints: NameConstraints = NONE
 
 
 @dataclass(frozen=True)

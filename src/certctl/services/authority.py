@@ -20,6 +20,7 @@ from certctl.domain.errors import Conflict, NotFound, Unavailable
 from certctl.domain.ids import new_id
 from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
+from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.sealing import Place
 from certctl.services import audit, plain
 from certctl.services.platform import Platform
@@ -154,6 +155,7 @@ class NewAuthority:
     path_length: int
     algorithm: keys.KeyAlgorithm = keys.KeyAlgorithm.ECDSA_P256
     lifetime: timedelta | None = None
+    name_constraints: NameConstraints = NONE
 
 
 async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
@@ -177,6 +179,8 @@ async def prepare(on: Platform, tx: Tx, wish: NewAuthority) -> str:
             "parent_id": wish.parent_id,
             "name": wish.name,
             "path_length": wish.path_length,
+            "permitted_names": list(wish.name_constraints.permitted),
+            "excluded_names": list(wish.name_constraints.excluded),
             "sealed_key": on.data_key.seal(keys.to_der(key), key_place(authority_id)),
         },
     )
@@ -203,6 +207,7 @@ async def complete(
         ekus=(),
         purpose="ca",
         path_length=row["path_length"],
+        name_constraints=constraints_of(row),
     )
     ca = LocalCA(parent)
     draft = await intended(on, ca, signing["id"], order=order, job_id=authority_id)
@@ -226,6 +231,10 @@ async def complete(
             name=row["name"],
             fingerprint_sha256=facts.fingerprint_sha256,
         )
+
+
+def constraints_of(row: Row) -> NameConstraints:
+    return NameConstraints(tuple(row["permitted_names"]), tuple(row["excluded_names"]))
 
 
 async def service_certificate(

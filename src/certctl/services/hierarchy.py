@@ -7,6 +7,7 @@ a retired one has nothing left to answer for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from certctl.connectors import catalog
@@ -15,9 +16,11 @@ from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Invalid, NotFound
 from certctl.domain.listing import PageRequest
+from certctl.domain.names import parse_names
 from certctl.pki import x509
 from certctl.services import audit, authority
 from certctl.services.authority import NewAuthority
+from certctl.services.firststart import ISSUER_ID
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
 from certctl.store.db import Row, Session, Tx
@@ -62,10 +65,29 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
         if existing is not None and existing["state"] != "preparing":
             raise Conflict("name is already in use", field="name")
         if existing is None:
+            wish = await _inherited(tx, wish)
+            _check_own_names(on, wish)
             await _check_place(tx, wish)
         authority_id = str(existing["id"]) if existing else await authority.prepare(on, tx, wish)
     await authority.complete(on, actor, authority_id, lifetime=wish.lifetime)
     return await get(on, actor, authority_id)
+
+
+async def _inherited(tx: Tx, wish: NewAuthority) -> NewAuthority:
+    """With the name constraints of the CA above, where it names none of its own."""
+    if wish.name_constraints or wish.parent_id is None:
+        return wish
+    return replace(wish, name_constraints=authority.constraints_of(await _parent(tx, wish)))
+
+
+def _check_own_names(on: Platform, wish: NewAuthority) -> None:
+    """The built-in CA signs the server's own certificate."""
+    if wish.issuer_id != ISSUER_ID or wish.path_length > 0:
+        return
+    names = parse_names(on.terms.server_names, field="CERTCTL_SERVER_NAMES")
+    if why := wish.name_constraints.why_not(names):
+        words = f"the server's own certificate could not be issued: {why}"
+        raise Conflict(words, field="name_constraints")
 
 
 async def _check_place(tx: Tx, wish: NewAuthority) -> None:
@@ -85,6 +107,9 @@ async def _check_place(tx: Tx, wish: NewAuthority) -> None:
     if wish.path_length > limit:
         words = f"path_len_constraint: at most {limit} below {wish.parent_id}"
         raise Invalid(words, field="path_len_constraint")
+    if not wish.name_constraints.within(authority.constraints_of(parent)):
+        words = f"name_constraints: they permit names that CA {wish.parent_id} does not"
+        raise Invalid(words, field="name_constraints")
 
 
 async def _parent(tx: Tx, wish: NewAuthority) -> Row:
@@ -159,6 +184,11 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         "name": row["name"],
         "state": row["state"],
         "path_len_constraint": row["path_length"],
+        "name_constraints": [
+            {"permitted": row["permitted_names"], "excluded": row["excluded_names"]}
+        ]
+        if authority.constraints_of(row)
+        else [],
         "subject": facts and facts.subject,
         "key_algorithm": facts and facts.key.algorithm,
         "key_size": facts and facts.key.size,

@@ -12,8 +12,8 @@ from certctl.store.db import Row, Session, Tx
 from certctl.store.paging import Listing, Order, fetch
 
 SHOWN: Final = (
-    "id, issuer_id, parent_id, name, state, path_length, cert_der, sealed_key, not_before, "
-    "not_after, created_at"
+    "id, issuer_id, parent_id, name, state, path_length, permitted_names, excluded_names, "
+    "cert_der, sealed_key, not_before, not_after, created_at"
 )
 
 
@@ -149,9 +149,10 @@ async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
 
 async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
     await tx.run(
-        """INSERT INTO authorities (id, issuer_id, parent_id, name, path_length, sealed_key)
+        """INSERT INTO authorities (id, issuer_id, parent_id, name, path_length, permitted_names,
+               excluded_names, sealed_key)
            VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(path_length)s,
-                   %(sealed_key)s)""",
+                   %(permitted_names)s, %(excluded_names)s, %(sealed_key)s)""",
         **values,
     )
 

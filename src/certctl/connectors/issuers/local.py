@@ -99,6 +99,7 @@ class LocalCA:
             crl_url=ca.crl_url if revocable else None,
             must_staple=order.must_staple,
             no_revocation=order.short_lived,
+            name_constraints=order.name_constraints,
         )
 
     def _lint(self, tbs: bytes, order: Order) -> lint.Linted:
@@ -112,6 +113,7 @@ class LocalCA:
             order.must_staple,
             order.short_lived,
             order.path_length,
+            bool(order.name_constraints),
             order.common_name is None,
             tuple(sorted({name.kind for name in order.names})),
         )

@@ -13,7 +13,11 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from certctl.pki.keys import key_identifier, signature_algorithm_der, weakness
 from certctl.pki.lint.case import Case, find
-from certctl.pki.lint.names import common_name_is_a_name, names_follow_our_rule
+from certctl.pki.lint.names import (
+    common_name_is_a_name,
+    names_are_permitted,
+    names_follow_our_rule,
+)
 
 OCSP_SIGNING = ExtendedKeyUsageOID.OCSP_SIGNING
 
@@ -172,6 +176,7 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     _staple_is_the_only_feature,
     names_follow_our_rule,
     common_name_is_a_name,
+    names_are_permitted,
 )
 
 

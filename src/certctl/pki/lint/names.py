@@ -9,6 +9,7 @@ from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
 from certctl.pki.alt_names import checked_name
 from certctl.pki.lint.case import Case
+from certctl.pki.name_constraints import NONE, of_certificate
 
 MAX_CN = 64
 FIELD = "subject alternative names"
@@ -26,6 +27,22 @@ def names_follow_our_rule(case: Case) -> str | None:
     if not generals or len(set(generals)) != len(generals):
         return f"{FIELD} are empty or hold one name twice"
     return next((why for general in generals if (why := _why_not(general))), None)
+
+
+def names_are_permitted(case: Case) -> str | None:
+    """By the issuer's name constraints; a CA may permit no more than the one above it, so that
+    looking at one of them is looking at all (RFC 5280 §6.1.4 (g))."""
+    own, extension = of_certificate(case.certificate), case.find(x509.NameConstraints)
+    if extension is not None and not (extension.critical and case.is_ca):
+        return "name constraints are critical, and only in a CA's certificate"
+    above = of_certificate(case.issuer) if case.issuer else NONE
+    if case.is_ca:
+        return None if own.within(above) else "the CA would permit names that its issuer does not"
+    generals = case.value(x509.SubjectAlternativeName) or ()
+    try:
+        return above.why_not([checked_name(general, field=FIELD) for general in generals])
+    except Invalid:
+        return None  # the rule above tells what is wrong with such a name
 
 
 def common_name_is_a_name(case: Case) -> str | None:

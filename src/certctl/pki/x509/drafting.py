@@ -80,6 +80,8 @@ def _extensions(
     yield x509.SubjectKeyIdentifier(keys.key_identifier(template.public_key)), False
     authority = issuer_key_identifier(issuer_der, issuer_key)
     yield x509.AuthorityKeyIdentifier(authority, None, None), False
+    if is_ca and template.name_constraints:
+        yield template.name_constraints.extension(), True
     yield from _names(template)
     yield from _locations(template)
     if template.must_staple and template.kind == "leaf":

@@ -9,6 +9,7 @@ from typing import Literal
 from certctl.domain.errors import Invalid
 from certctl.domain.names import Name
 from certctl.pki.keys import PublicKey
+from certctl.pki.name_constraints import NONE, NameConstraints
 
 BACKDATING = timedelta(minutes=5)
 SECOND = timedelta(seconds=1)
@@ -21,8 +22,8 @@ class Template:
 
     A `subject_cn` of more than 64 characters is left out (X.520 ub-common-name). `ekus` are the
     established names; an OCSP responder always gets OCSPSigning alone, and neither `ocsp_url` nor
-    `crl_url`. `path_length` counts for a CA, `must_staple` and `no_revocation` (RFC 9608, no
-    revocation information is offered) for a leaf.
+    `crl_url`. `path_length` and `name_constraints` count for a CA, `must_staple` and
+    `no_revocation` (RFC 9608, no revocation information is offered) for a leaf.
     """
 
     kind: Kind
@@ -40,6 +41,7 @@ class Template:
     crl_url: str | None
     must_staple: bool
     no_revocation: bool = False
+    name_constraints: NameConstraints = NONE
 
 
 def validity(

@@ -9,9 +9,10 @@ from pydantic import Field
 
 from certctl.domain.access import Permission
 from certctl.pki.keys import KeyAlgorithm
+from certctl.pki.name_constraints import parse
 from certctl.services import hierarchy as service
 from certctl.services.authority import NewAuthority
-from certctl.web.api.common import Created, Id, In, Out, Page, Paged
+from certctl.web.api.common import Created, Id, In, Out, Page, Paged, Text
 from certctl.web.gate import Call, Resource
 
 of_issuer = Resource("/issuers", tag="authorities")
@@ -19,16 +20,30 @@ intermediates = Resource("/intermediates", tag="authorities")
 MANAGE = Permission.CA_HIERARCHY_MANAGE
 
 
+class Subtrees(In):
+    """Domains, each with all below it, and networks such as `10.0.0.0/8`."""
+
+    permitted: list[Text] = []
+    excluded: list[Text] = []
+
+
 class NewCA(In):
     """A root where no parent is named. A CA never outlives the one above it, whatever `ttl_days`
     says; by default a root has ten years, any other five. `path_len_constraint` is how many CAs may
-    stand in a row below it: by default one below a root, none below any other."""
+    stand in a row below it: by default one below a root, none below any other. Where no
+    `name_constraints` are given, those of the CA above hold."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     parent_ca_id: Id | None = None
     algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
     ttl_days: Annotated[int | None, Field(ge=1, le=9125)] = None
     path_len_constraint: Annotated[int | None, Field(ge=0, le=8)] = None
+    name_constraints: Annotated[list[Subtrees], Field(max_length=10)] = []
+
+
+class SubtreesShown(Out):
+    permitted: list[str]
+    excluded: list[str]
 
 
 class CA(Out):
@@ -40,6 +55,7 @@ class CA(Out):
     name: str
     state: Literal["preparing", "active", "retiring", "retired"]
     path_len_constraint: int
+    name_constraints: list[SubtreesShown]
     subject: str | None
     key_algorithm: str | None
     key_size: int | None
@@ -76,7 +92,14 @@ async def create_ca(call: Call, id: str, body: NewCA) -> Any:
     if length is None:
         length = 0 if body.parent_ca_id else 1
     lifetime = timedelta(days=body.ttl_days) if body.ttl_days else None
-    wish = NewAuthority(id, body.parent_ca_id, body.name, length, body.algorithm, lifetime)
+    constraints = parse(
+        [each for subtrees in body.name_constraints for each in subtrees.permitted],
+        [each for subtrees in body.name_constraints for each in subtrees.excluded],
+        field="name_constraints",
+    )
+    wish = NewAuthority(
+        id, body.parent_ca_id, body.name, length, body.algorithm, lifetime, constraints
+    )
     return await service.create(call.on, call.actor, wish)
 
 
