@@ -5,6 +5,7 @@ Every signature, also of a CA, a responder or the server, is written down as an 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -160,17 +161,22 @@ class NewAuthority:
 
 async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
     """Create a CA, or finish one of this name that was interrupted; its id."""
+    key = await new_key(wish)
     async with on.db.transaction() as tx:
         existing = await authorities.by_name(tx, wish.issuer_id, wish.name)
-        authority_id = str(existing["id"]) if existing else await prepare(on, tx, wish)
+        authority_id = str(existing["id"]) if existing else await prepare(on, tx, wish, key)
     await complete(on, actor, authority_id, lifetime=wish.lifetime)
     return authority_id
 
 
-async def prepare(on: Platform, tx: Tx, wish: NewAuthority) -> str:
+async def new_key(wish: NewAuthority) -> keys.PrivateKey:
+    """Apart from the event loop and from transactions: RSA takes seconds."""
+    return await asyncio.to_thread(keys.generate, wish.algorithm)
+
+
+async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey) -> str:
     """A CA with its sealed key, committed before anything is signed for it."""
     authority_id = new_id("ica", tx.now)
-    key = keys.generate(wish.algorithm)
     await authorities.insert(
         tx,
         {

@@ -56,6 +56,7 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
             is not active, or no CA may stand below it.
     """
     actor.everywhere(MANAGE)
+    key = await authority.new_key(wish)
     async with on.db.transaction() as tx:
         # Of two requests for the same issuer the second sees what the first has made.
         issuer = await rows.lock(tx, rows.ISSUERS, wish.issuer_id, within=EVERYTHING)
@@ -68,7 +69,9 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
             wish = await _inherited(tx, wish)
             _check_own_names(on, wish)
             await _check_place(tx, wish)
-        authority_id = str(existing["id"]) if existing else await authority.prepare(on, tx, wish)
+        authority_id = (
+            str(existing["id"]) if existing else await authority.prepare(on, tx, wish, key)
+        )
     await authority.complete(on, actor, authority_id, lifetime=wish.lifetime)
     return await get(on, actor, authority_id)
 
