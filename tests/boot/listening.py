@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from certctl.boot.listeners import Listener, bind, listener, stopped
+from certctl.boot.accepting import bind
+from certctl.boot.listeners import Listener, listener, stopped
 from certctl.boot.seats import Seats
 from certctl.web.front import FrontDoor, Rules
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from certctl.boot import keys
-from certctl.boot.listeners import bind
+from certctl.boot.accepting import bind
 from certctl.domain.errors import Unsafe
 from certctl.settings import Settings, load
 from tests.conftest import PASSPHRASE

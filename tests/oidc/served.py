@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from certctl.boot.listeners import bind, listener, stopped
+from certctl.boot.accepting import bind
+from certctl.boot.listeners import listener, stopped
 from certctl.boot.seats import Seats
 
 

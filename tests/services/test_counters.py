@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from certctl.services import issue
-from certctl.services.counters import REGISTRY
+from certctl.services.counters import ANSWERS, REGISTRY
 from certctl.services.status import Responder
 from tests import kit
 from tests.conftest import World
 
 
 def value(name: str, labels: dict[str, str]) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
+    known = [each.get_sample_value(name, labels) for each in (REGISTRY, ANSWERS)]
+    return sum(value or 0.0 for value in known)
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from tests.web.kit import Site, everything, open_site
 @pytest.fixture
 async def site(world: World) -> AsyncIterator[Site]:
     opened = open_site(world)
-    async with opened.client, opened.pki:
+    async with opened.client:
         yield opened
 
 
@@ -24,7 +24,7 @@ async def shared_site(postgres: str, ready_template: tuple[str, DataKey]) -> Asy
     with a_clone(postgres, ready_template[0]) as url:
         async for world in open_world(url, ready_template[1]):
             opened = open_site(world)
-            async with opened.client, opened.pki:
+            async with opened.client:
                 yield opened
 
 

@@ -18,7 +18,7 @@ from certctl.services.access import Authenticator, SignedIn, secret_hash
 from certctl.services.platform import EnvironmentKey, Platform
 from certctl.store.db import Row
 from certctl.web import app, gate
-from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.app import Budgets, management_door
 from certctl.web.callers import Authenticate
 from certctl.web.front import Rules
 from certctl.web.problems import Problem
@@ -55,7 +55,6 @@ class Site:
 
     world: World
     client: httpx.AsyncClient
-    pki: httpx.AsyncClient
     agents: dict[str, Json] = field(default_factory=dict)
 
     async def call(
@@ -230,7 +229,7 @@ def open_site(
     origins: frozenset[str] = frozenset(),
     relying: Platform | None = None,
 ) -> Site:
-    """The two listeners as `serve` builds them, over ASGI."""
+    """The management listener as `serve` builds it, over ASGI."""
     world = replace(world, platform=replace(world.platform, environment_keys=environment_keys))
     door = management_door(
         world.platform,
@@ -242,8 +241,7 @@ def open_site(
         origins=origins,
         status_on=relying,
     )
-    status_door = pki_door(relying or world.platform, budgets, rules)
-    return Site(world, client(door), client(status_door, "http"))
+    return Site(world, client(door))
 
 
 def client(door: Any, scheme: str = "https", *, address: str = ADDRESS) -> httpx.AsyncClient:

@@ -240,7 +240,7 @@ async def test_every_change_and_every_privileged_read_is_audited(site: Site) -> 
         )
         platform = replace(site.world.platform, notifiers={"Webhook": channel}, reach=LOOPBACK)
         opened = open_site(replace(site.world, platform=platform))
-        async with opened.client, opened.pki:
+        async with opened.client:
             walk = Walk(opened)
             await messages(walk)
             await plain_resources(walk)

@@ -22,7 +22,7 @@ PATH = "/auth/bootstrap"
 async def fresh(world: World) -> Any:
     """A site that nobody administers yet."""
     opened = open_site(with_token(world, TOKEN), environment_keys=())
-    async with opened.client, opened.pki:
+    async with opened.client:
         yield opened
 
 

@@ -35,7 +35,7 @@ async def test_turned_off_it_answers_as_an_unknown_path_does(
     await a_person(world, "ada", "r-admin", password=PASSWORD)
     site = open_site(with_people(world, breakglass=False))
     body = {"actor_id": "u-ada", "password": PASSWORD}
-    async with site.client, site.pki:
+    async with site.client:
         for headers in ({}, {"Authorization": f"Bearer {ADMIN}"}):
             unknown = await site.client.request(method, "/nothing", json=body, headers=headers)
             answer = await site.client.request(method, path, json=body, headers=headers)

@@ -151,11 +151,11 @@ async def test_a_retiring_ca_signs_nothing_new_and_goes_on_answering(site: Site)
     body = {"name": "below", "parent_ca_id": old}
     assert (await site.refused(409, "POST", LIST, json=body))["field"] == "parent_ca_id"
     assert x509.facts((await leaf(site, "new"))[1]).subject_cn == made["name"]
-    answer = await site.pki.get(f"/.well-known/pki/ocsp/{old}/{x509.facts(before[0]).serial}")
+    answer = await site.client.get(f"/.well-known/pki/ocsp/{old}/{x509.facts(before[0]).serial}")
     said = load_der_ocsp_response(answer.content)
     assert said.certificate_status is OCSPCertStatus.GOOD
     assert await status.keep_fresh(site.world.platform) >= 0
-    assert (await site.pki.get(f"/.well-known/pki/crl/{old}")).status_code == 200
+    assert (await site.client.get(f"/.well-known/pki/crl/{old}")).status_code == 200
 
 
 async def test_only_whoever_manages_the_hierarchy_sees_and_shapes_it(site: Site) -> None:

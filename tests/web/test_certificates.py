@@ -116,7 +116,7 @@ async def test_a_key_that_the_server_made_is_shown_on_no_route(site: Site) -> No
     terms = replace(site.world.platform.terms, server_makes_keys=True)
     there = replace(site.world, platform=replace(site.world.platform, terms=terms))
     opened = open_site(there)
-    async with opened.client, opened.pki:
+    async with opened.client:
         made = await opened.order()
         (job,) = (await opened.get("/jobs"))["data"]
         for issued in (False, True):

@@ -142,7 +142,6 @@ async def test_relying_parties_are_answered_while_the_api_waits_for_the_database
     body = {"name": "blue"}
     async with (
         site.client,
-        site.pki,
         await psycopg.AsyncConnection.connect(world.conninfo) as lock,
         asyncio.TaskGroup() as group,
     ):
@@ -152,9 +151,8 @@ async def test_relying_parties_are_answered_while_the_api_waits_for_the_database
         waiting = [group.create_task(site.call("PUT", path, json=body)) for _ in range(20)]
         await blocked(world, 8)  # every connection that the API has
         async with asyncio.timeout(5):
-            for caller in (site.pki, site.client):
-                for path in (OCSP, "/.well-known/pki/crl/iss-local"):
-                    assert (await caller.get(path)).status_code == 200
+            for path in (OCSP, "/.well-known/pki/crl/iss-local"):
+                assert (await site.client.get(path)).status_code == 200
         assert not any(task.done() for task in waiting)
         await lock.rollback()
     assert {task.result().status_code for task in waiting} <= {200, 503}
@@ -164,14 +162,14 @@ async def test_the_api_answers_while_relying_parties_wait_for_the_database(
     world: World, relying: Platform
 ) -> None:
     site = open_site(world, relying=relying)
-    async with site.client, site.pki:
-        assert (await site.pki.get(OCSP)).status_code == 200
+    async with site.client:
+        assert (await site.client.get(OCSP)).status_code == 200
         async with (
             await psycopg.AsyncConnection.connect(world.conninfo) as lock,
             asyncio.TaskGroup() as group,
         ):
             await lock.execute("LOCK TABLE issuances IN ACCESS EXCLUSIVE MODE")
-            waiting = [group.create_task(site.pki.get(OCSP)) for _ in range(40)]
+            waiting = [group.create_task(site.client.get(OCSP)) for _ in range(40)]
             await blocked(world, 2)  # every connection that they have
             async with asyncio.timeout(5):
                 assert (await site.call("GET", "/teams")).status_code == 200
@@ -183,8 +181,8 @@ async def test_the_api_answers_while_relying_parties_wait_for_the_database(
 
 async def test_probes_are_answered_when_there_is_no_room(world: World) -> None:
     site: Site = open_site(world, rules=Rules(at_once=0))
-    async with site.client, site.pki:
+    async with site.client:
         assert (await site.client.get("/health")).status_code == 200
         assert (await site.call("GET", "/teams")).status_code == 503
-        told = await site.pki.get(OCSP)
+        told = await site.client.get(OCSP)
         assert (told.status_code, told.text, told.headers["Retry-After"]) == (503, "later\n", "1")

@@ -110,15 +110,6 @@ async def test_every_answer_carries_an_id_of_its_own_and_the_security_headers(si
     assert len(ids) == 4
 
 
-async def test_the_plain_listener_promises_no_tls_and_offers_status_alone(site: Site) -> None:
-    answer = await site.pki.get("/.well-known/pki/crl/iss-local")
-    assert answer.status_code == 200
-    assert "Strict-Transport-Security" not in answer.headers
-    for path in ("/health", "/api/v1/certificates", "/api/v1/ca", "/api/v1/agents/enrol"):
-        answer = await site.pki.get(path, headers={"Authorization": f"Bearer {ADMIN}"})
-        assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
-
-
 async def test_a_request_id_is_never_taken_from_the_caller(site: Site) -> None:
     answer = await site.call("GET", "/teams", headers={"X-Request-ID": "forged"})
     assert re.fullmatch(r"[0-9a-f-]{36}", answer.headers["X-Request-ID"])
@@ -177,12 +168,12 @@ async def test_while_the_database_is_away_every_face_says_to_come_again(world: W
     await away.open()
     await away.close()
     opened = open_site(replace(world, platform=replace(world.platform, db=away)))
-    async with opened.client, opened.pki:
+    async with opened.client:
         answer = await opened.call("GET", "/teams", key=access.make_secret(access.API_KEY).text)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        crl = await opened.pki.get("/.well-known/pki/crl/iss-local")
+        crl = await opened.client.get("/.well-known/pki/crl/iss-local")
         assert (crl.status_code, crl.text) == (503, "later\n")
-        told = await opened.pki.get("/.well-known/pki/ocsp/iss-local/1")
+        told = await opened.client.get("/.well-known/pki/ocsp/iss-local/1")
         assert told.content == ocsp.error_response("tryLater")
         assert (await opened.client.get("/health")).status_code == 200
 

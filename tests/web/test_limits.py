@@ -231,7 +231,7 @@ async def test_relying_parties_have_a_budget_of_their_own_and_are_told_in_text(
 ) -> None:
     site = limited(world, Clock(), what="status_by_address")
     path = "/.well-known/pki/crl/iss-local"
-    answers = [await site.pki.get(path) for _ in range(3)]
+    answers = [await site.client.get(path) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert answers[2].headers["Retry-After"] == "1"
     assert answers[2].headers["Content-Type"].startswith("text/plain")

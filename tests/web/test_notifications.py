@@ -104,7 +104,7 @@ async def test_the_digest_is_sent_or_says_what_is_missing(site: Site) -> None:
         webhook = catalog.open_notifier("Webhook", config, reach=LOOPBACK)
         on = replace(site.world.platform, notifiers={"Webhook": webhook})
         opened = open_site(replace(site.world, platform=on))
-        async with opened.client, opened.pki:
+        async with opened.client:
             sent = await opened.post("/digest/send", None, status=200)
             assert sent == {"status": "sent", "message": "handed to Webhook"}
             await notify.send_due(on)

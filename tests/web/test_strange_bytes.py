@@ -48,7 +48,7 @@ class Strangers:
         return self.loop.run_until_complete(call)  # type: ignore[arg-type]
 
     def pki(self, method: str, path: str, **how: Any) -> httpx.Response:
-        return self.do(self.site.pki.request(method, f"{PKI}{path}", **how))
+        return self.do(self.site.client.request(method, f"{PKI}{path}", **how))
 
     def api(self, method: str, path: str, **how: Any) -> httpx.Response:
         return self.do(self.site.client.request(method, f"/api/v1{path}", **how))

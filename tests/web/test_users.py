@@ -101,7 +101,7 @@ async def test_the_last_administrator_may_be_a_person_and_stays(site: Site) -> N
     """No key of the environment, and the only administrator's key goes."""
     await keys.create(site.world.platform, kit.ADMIN, "boss", role_ids=["r-admin"], expires_at=None)
     alone = open_site(site.world, environment_keys=())
-    async with alone.client, alone.pki:
+    async with alone.client:
         ada = await signed_in(alone, "ada", "r-admin")
         eve = await signed_in(alone, "eve", "r-admin")
         assert (await ada.call("DELETE", "/auth/keys/boss")).status_code == 204
@@ -118,7 +118,7 @@ async def test_who_has_no_way_in_is_no_administrator(site: Site) -> None:
     await a_person(site.world, "ada", "r-admin")
     await kit.change(site.world, "UPDATE oidc_providers SET enabled = false")
     alone = open_site(site.world, environment_keys=())
-    async with alone.client, alone.pki:
+    async with alone.client:
         made = await site.post("/auth/keys", {"name": "second", "role_ids": ["r-admin"]})
         key = made["key_value"]
         await alone.call("DELETE", "/auth/keys/boss", key=key)

@@ -23,6 +23,7 @@ def add_to(app: typer.Typer) -> None:
     commands: tuple[Callable[..., None], ...] = (
         serve,
         work,
+        plane,
         migrate,
         agent,
         routes,
@@ -97,6 +98,34 @@ def work() -> None:
         await working(loaded, stop_signal())
 
     run(main())
+
+
+def plane(
+    socket: Annotated[int, typer.Option("--socket", hidden=True)] = -1,
+    parent: Annotated[int, typer.Option("--parent", hidden=True)] = -1,
+) -> None:
+    """Answer OCSP, CRLs and CA certificates over plain http only, from memory.
+
+    `certctl serve` runs its own; others may share its database from other machines, or one port
+    of this one when CERTCTL_PKI_HTTP_PROCESSES is 0.
+    """
+    loaded = _settings()
+    import uvloop
+
+    from certctl.boot import plane as planes
+    from certctl.boot.serve import stop_signal
+
+    async def main() -> None:
+        stop = stop_signal()
+        if parent >= 0:
+            planes.stop_with_parent(stop, parent)
+        listening = planes.inherited(socket) if socket >= 0 else planes.own_socket(loaded)
+        await planes.plane(loaded, stop, listening=listening)
+
+    try:
+        uvloop.run(main())
+    except CertctlError as error:
+        refuse(error)
 
 
 def migrate() -> None:

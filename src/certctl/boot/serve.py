@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import AsyncExitStack, suppress
+import socket
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from certctl.boot import handover, keys, tls, work
-from certctl.boot.listeners import Listener, bind, listener
+from certctl.boot import handover, keys, planes, tls, work
+from certctl.boot.accepting import bind
+from certctl.boot.listeners import Listener, listener
 from certctl.boot.platform import Built, bring_up_to_date, build, database
 from certctl.boot.seats import Seats, connections_for
 from certctl.domain.errors import CertctlError
@@ -21,7 +23,7 @@ from certctl.services import authority, checkpoints, firststart, replicas, repor
 from certctl.services.access import Authenticator
 from certctl.settings import Settings
 from certctl.store import migrate
-from certctl.web.app import Budgets, management_door, pki_door
+from certctl.web.app import Budgets, management_door
 from certctl.web.front import FrontDoor, Rules
 from certctl.web.limits import Limiter
 from certctl.web.public.ops import Readiness
@@ -42,9 +44,7 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         management = stack.enter_context(
             bind(settings.server_host, settings.server_port, setting="CERTCTL_SERVER_PORT")
         )
-        plain = stack.enter_context(
-            bind(settings.pki_http_host, settings.pki_http_port, setting="CERTCTL_PKI_HTTP_PORT")
-        )
+        plain = stack.enter_context(_plain_socket(settings))
         conninfo = await stack.enter_async_context(database(settings, may_start=True))
         await bring_up_to_date(conninfo, settings.owner_url)
         built = await stack.enter_async_context(build(settings, conninfo))
@@ -55,53 +55,63 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         grace = settings.shutdown_grace.total_seconds()
         allowed = budgets(settings)
         authenticator = Authenticator(built.platform)
-        door, status_door = doors(built, authenticator, readiness(built), allowed)
-        at_https, at_http = seats(settings), seats(settings)
-        servers = (
-            (listener(door, grace=grace, tls=context.listening, seats=at_https), management),
-            (listener(status_door, grace=grace, tls=None, seats=at_http), plain),
-        )
-        running = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
+        door = front_door(built, authenticator, readiness(built, plain), allowed)
+        server = listener(door, grace=grace, tls=context.listening, seats=seats(settings))
+        running = asyncio.create_task(server.serve([management]))
         looping = [
             asyncio.create_task(_swap_own_certificate(built, context)),
             asyncio.create_task(_note_uses(authenticator)),
             asyncio.create_task(replicas.share(built.platform, allowed.share)),
+            *_planes(settings, plain),
         ]
         working = []
         if work_here:
             working.append(asyncio.create_task(work.run_worker(built, stop)))
         log.info("serving on %s:%d", settings.server_host, settings.server_port)
-        await _until_stopped(
-            stop, [server for server, _ in servers], [*running, *looping, *working]
-        )
+        await _until_stopped(stop, server, [running, *looping, *working])
         built.platform.signals.release_all()
-        await asyncio.gather(*running)
+        await running
         await _end(looping, working)
 
 
-def doors(
+def _plain_socket(settings: Settings) -> AbstractContextManager[socket.socket | None]:
+    """Bound here, so that a taken port is told at once, and connections wait while a plane is
+    started again."""
+    if not settings.pki_http_processes:
+        return nullcontext()
+    return bind(settings.pki_http_host, settings.pki_http_port, setting="CERTCTL_PKI_HTTP_PORT")
+
+
+def _planes(settings: Settings, plain: socket.socket | None) -> list[asyncio.Task[None]]:
+    if plain is None:
+        return []
+    grace = settings.shutdown_grace.total_seconds()
+    return [
+        asyncio.create_task(planes.keep_planes(plain, settings.pki_http_processes, grace=grace))
+    ]
+
+
+def front_door(
     built: Built, authenticator: Authenticator, ready: Readiness, allowed: Budgets
-) -> tuple[FrontDoor, FrontDoor]:
-    """What stands behind the management listener, and behind that of relying parties."""
+) -> FrontDoor:
+    """What stands behind the management listener."""
     settings = built.settings
-    rules = Rules(settings.trusted_proxies, settings.request_timeout.total_seconds())
-    management = management_door(
+    return management_door(
         built.platform,
         authenticator,
         readiness=ready,
         budgets=allowed,
         auth_type=settings.auth_type,
-        rules=rules,
+        rules=Rules(settings.trusted_proxies, settings.request_timeout.total_seconds()),
         origins=frozenset(settings.cors_origins),
         status_on=built.relying,
     )
-    return management, pki_door(built.relying, allowed, rules)
 
 
 def seats(settings: Settings) -> Seats:
-    """The connections that one of the two listeners holds."""
+    """The connections that the management listener holds."""
     return Seats(
-        most=connections_for(2),
+        most=connections_for(1),
         per_address=settings.max_connections_per_address,
         trusted=settings.trusted_proxies,
     )
@@ -197,8 +207,8 @@ async def _noted(authenticator: Authenticator) -> None:
         log.warning("when keys were last used was not noted: %s", error.message)
 
 
-def readiness(built: Built) -> Readiness:
-    """What `/ready` asks: database, migrations, worker, signer."""
+def readiness(built: Built, plain: socket.socket | None) -> Readiness:
+    """What `/ready` asks: database, migrations, worker, signer, and the planes of this server."""
 
     async def ask() -> dict[str, str]:
         parts = dict.fromkeys(("db", "migrations", "worker", "signer"), "unknown")
@@ -215,21 +225,22 @@ def readiness(built: Built) -> Readiness:
         except (CertctlError, TimeoutError):
             failing = next(name for name, state in parts.items() if state == "unknown")
             parts[failing] = "unavailable"
+        if plain is not None:
+            parts["plane"] = "ok" if await planes.answers(plain) else "no plane answers"
         return parts
 
     return ask
 
 
 async def _until_stopped(
-    stop: asyncio.Event, servers: list[Listener], tasks: list[asyncio.Task[None]]
+    stop: asyncio.Event, server: Listener, tasks: list[asyncio.Task[None]]
 ) -> None:
     """Wait for the stop, or for a task that ends although none should."""
     waiting = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     waiting.cancel()
-    for server in servers:
-        server.should_exit = True
+    server.should_exit = True
     for task in done - {waiting}:
         task.result()
 

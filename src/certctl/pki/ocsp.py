@@ -15,7 +15,7 @@ from typing import Literal
 
 from certctl.domain.errors import Invalid
 from certctl.pki import der
-from certctl.pki.keys import Signer, key_identifier
+from certctl.pki.keys import PublicKey, Signer, key_identifier
 from certctl.pki.lint import check_ocsp, ocsp_response
 from certctl.pki.parts import certificate_parts
 from certctl.pki.x509 import signature
@@ -102,6 +102,14 @@ def cert_id(issuer_der: bytes, serial: int) -> CertId:
     return CertId(SHA1, name_hash, key_hash, serial, raw)
 
 
+def request_for(cert_id: CertId) -> bytes:
+    """The plainest request about one certificate, DER."""
+    request = cert_id.raw
+    for _ in ("Request", "requestList", "TBSRequest", "OCSPRequest"):
+        request = der.sequence(request)
+    return request
+
+
 def build(
     statuses: Sequence[SingleStatus],
     responder_der: bytes | None,
@@ -122,15 +130,27 @@ def build(
         Refused, Unavailable: as `x509.signature` does.
     """
     echoed = b"" if nonce is None else der.extension(NONCE, der.octets(nonce))
-    data = der.sequence(
-        der.explicit(2, der.octets(key_identifier(signer.public_key))),
+    data = response_data(
+        signer.public_key,
         der.generalized_time(produced_at),
-        der.sequence(*map(_single, statuses)),
-        der.explicit(1, der.sequence(echoed)) if echoed else b"",
+        *map(_single, statuses),
+        extensions=der.explicit(1, der.sequence(echoed)) if echoed else b"",
     )
     kinds = (frozenset(single.status for single in statuses), nonce is None)
     linted = check_ocsp(data, signer.public_key, responder_der=responder_der, shape=(shape, kinds))
     return ocsp_response(linted, signature(linted, signer), responder_der=responder_der)
+
+
+def response_data(
+    responder_key: PublicKey, produced_at: bytes, *singles: bytes, extensions: bytes
+) -> bytes:
+    """ResponseData around what is encoded already; the responder is named by its key."""
+    return der.sequence(
+        der.explicit(2, der.octets(key_identifier(responder_key))),
+        produced_at,
+        der.sequence(*singles),
+        extensions,
+    )
 
 
 def error_response(
@@ -150,16 +170,26 @@ def _single(single: SingleStatus) -> bytes:
 
 
 def _certificate_status(single: SingleStatus) -> bytes:
-    if single.status == "good":
+    at = b"" if single.revoked_at is None else der.generalized_time(single.revoked_at)
+    return status_der(single.status, at, single.reason_code or 0)
+
+
+def status_der(
+    status: Literal["good", "revoked", "unknown"], revoked_at: bytes, reason: int
+) -> bytes:
+    """CertStatus; `revoked_at` is a GeneralizedTime, and `reason` 0 is said by saying nothing.
+
+    Raises:
+        Invalid: when a revoked one lacks its time, or the reason is none of RFC 5280 §5.3.1.
+    """
+    if status == "good":
         return der.tlv(der.CONTEXT | 0, b"")
-    if single.status == "unknown":
+    if status == "unknown":
         return der.tlv(der.CONTEXT | 2, b"")
-    if single.revoked_at is None or single.reason_code not in (None, *REASONS):
+    if not revoked_at or reason not in REASONS:
         raise Invalid("a revoked status needs the time and a reason of RFC 5280 §5.3.1")
-    reason = b""
-    if single.reason_code:
-        reason = der.explicit(0, der.integer(single.reason_code, tag=der.ENUMERATED))
-    return der.explicit(1, der.generalized_time(single.revoked_at) + reason)
+    told = der.explicit(0, der.integer(reason, tag=der.ENUMERATED)) if reason else b""
+    return der.explicit(1, revoked_at + told)
 
 
 def _request(data: bytes) -> OcspRequest:
@@ -239,6 +269,16 @@ def _extensions(wrapped: der.Element) -> dict[str, bytes]:
             raise MalformedRequest(f"the extension {dotted} is repeated, or critical and unknown")
         values[dotted] = der.expect(members[-1], der.OCTET_STRING).body
     return values
+
+
+def cert_id_heads(issuer_der: bytes) -> dict[bytes, str]:
+    """The contents of the CertIDs of this issuer up to the serial, as clients write them, each
+    with its hash: SHA-1 and SHA-256, the parameters NULL or absent."""
+    return {
+        der.sequence(der.oid(dotted), null) + der.octets(name_hash) + der.octets(key_hash): dotted
+        for dotted, (name_hash, key_hash) in _issuer_hashes(issuer_der).items()
+        for null in (der.NULL, b"")
+    }
 
 
 @lru_cache(maxsize=256)

@@ -25,8 +25,10 @@ ISSUANCE_SECONDS: Final = Histogram(
     ["issuer_type"],
     registry=REGISTRY,
 )
+# Apart, since the revocation planes' are added to them.
+ANSWERS: Final = CollectorRegistry()
 OCSP: Final = Counter(
-    "certctl_ocsp_counter", "OCSP responses by status", ["label"], registry=REGISTRY
+    "certctl_ocsp_counter", "OCSP responses by status", ["label"], registry=ANSWERS
 )
 DEPLOYMENTS: Final = Counter(
     "certctl_deploy_attempts",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -15,10 +15,23 @@ from certctl.store import replicas
 log = logging.getLogger("certctl.replicas")
 EVERY: Final = 10.0  # seconds
 SERVER: Final = "serve"
+PLANE: Final = "plane"
 
 
-async def share(on: Platform, tell: Callable[[int], None], *, every: float = EVERY) -> None:
-    """Count among the live servers until cancelled, and tell their number at every count.
+def _nothing() -> dict[str, int]:
+    return {}
+
+
+async def share(
+    on: Platform,
+    tell: Callable[[int], None],
+    *,
+    kind: str = SERVER,
+    told: Callable[[], dict[str, int]] = _nothing,
+    every: float = EVERY,
+) -> None:
+    """Count among the live processes of a kind until cancelled, and tell their number at every
+    count; `told` is what this one has others know of it.
 
     While the database is away the last number stands.
     """
@@ -26,7 +39,7 @@ async def share(on: Platform, tell: Callable[[int], None], *, every: float = EVE
     try:
         while True:
             try:
-                tell(await beat(on, replica_id))
+                tell(await beat(on, replica_id, kind, told()))
             except CertctlError as error:
                 log.warning("the other servers were not counted: %s", error.message)
             await asyncio.sleep(every)
@@ -34,10 +47,18 @@ async def share(on: Platform, tell: Callable[[int], None], *, every: float = EVE
         await _leave(on, replica_id)
 
 
-async def beat(on: Platform, replica_id: str) -> int:
-    """Be counted; how many servers are alive now, this one included. Raises Unavailable."""
+async def beat(
+    on: Platform, replica_id: str, kind: str = SERVER, told: Mapping[str, int] | None = None
+) -> int:
+    """Be counted; how many of the kind are alive now, this one included. Raises Unavailable."""
     async with on.db.read() as session:
-        return await replicas.beat(session, replica_id, SERVER)
+        return await replicas.beat(session, replica_id, kind, told=told or {})
+
+
+async def planes(on: Platform) -> list[dict[str, int]]:
+    """What each live revocation plane says of itself. Raises Unavailable."""
+    async with on.db.read() as session:
+        return await replicas.told(session, PLANE)
 
 
 async def _leave(on: Platform, replica_id: str) -> None:

@@ -25,6 +25,8 @@ from certctl.store import (
     versions,
 )
 from certctl.store.db import Row, Tx
+from certctl.store.signals import wake
+from certctl.store.status_feed import CHANGED
 
 
 def parse_reason(text: str) -> Reason:
@@ -162,6 +164,7 @@ async def certificates_of_agent(on: Platform, tx: Tx, actor: Actor, agent_id: st
 
 
 async def _refresh_crls(on: Platform, tx: Tx, gone: list[Row]) -> None:
+    await wake(tx, CHANGED)
     for authority_id in sorted({v["authority_id"] for v in gone if v["authority_id"]}):
         await authorities.mark_crl_stale(tx, authority_id)
         await on.queue.defer(

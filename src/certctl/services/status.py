@@ -20,6 +20,8 @@ from certctl.services.authority import Held
 from certctl.services.platform import Platform
 from certctl.store import authorities
 from certctl.store.db import Row
+from certctl.store.signals import wake
+from certctl.store.status_feed import CHANGED
 
 log = logging.getLogger("certctl.status")
 MOST_KEPT: Final = 20_000
@@ -28,11 +30,12 @@ LOOK_AGAIN: Final = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Answer:
-    """A DER response and, where it may be cached, its times."""
+    """A DER response and, where it may be cached, its times; `number` is a CRL's."""
 
     der: bytes
     this_update: datetime | None = None
     next_update: datetime | None = None
+    number: int = 0
 
 
 @dataclass
@@ -183,7 +186,7 @@ async def crl_of(on: Platform, issuer_or_ca: str) -> Answer:
         kept = await authorities.crl(session, row["id"])
     if kept is None or _is_worn(on, kept):
         kept = await refresh_crl(on, row["id"])
-    return Answer(bytes(kept["der"]), kept["this_update"], kept["next_update"])
+    return Answer(bytes(kept["der"]), kept["this_update"], kept["next_update"], int(kept["number"]))
 
 
 def _is_worn(on: Platform, kept: Row) -> bool:
@@ -207,6 +210,7 @@ async def refresh_crl(on: Platform, authority_id: str) -> Row:
     made["der"] = await asyncio.to_thread(_build_crl, ca, entries, made)
     async with on.db.transaction() as tx:
         await authorities.put_crl(tx, authority_id, covers=reserved["changes"], **made)
+        await wake(tx, CHANGED)
     return made
 
 

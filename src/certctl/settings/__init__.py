@@ -63,6 +63,12 @@ class Settings(BaseModel):
         "127.0.0.1", description="Address of the plain-http listener for OCSP, CRL and CA files"
     )
     pki_http_port: Port = Field(8080, description="Port of the plain-http listener")
+    pki_http_processes: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="Processes that answer on it; 0: `certctl plane` is started by itself",
+    )
     pki_base_url: str = Field(
         "", description="http URL written into certificates; default: the plain-http listener"
     )
@@ -278,6 +284,11 @@ class Settings(BaseModel):
         ge=timedelta(minutes=1),
         le=timedelta(days=7),
         description="Life of an OCSP response",
+    )
+    ocsp_live_rate: int = Field(
+        10_000,
+        ge=1,
+        description="OCSP responses a second that a process signs at request, as for nonces",
     )
     ocsp_responder_validity: Duration = Field(
         timedelta(hours=720), ge=timedelta(hours=1), description="Life of a responder certificate"

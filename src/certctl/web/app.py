@@ -170,11 +170,6 @@ def _breakglass_face(platform: Platform, room: Room) -> tuple[Face, ...]:
     return (Face(signin.BREAKGLASS, signin.breakglass_app(platform), limiter, room=room),)
 
 
-def pki_door(platform: Platform, budgets: Budgets, rules: Rules = Rules()) -> FrontDoor:
-    """The plain-http listener: OCSP, CRLs and CA certificates, and nothing else."""
-    return FrontDoor((_status_face(platform, budgets, rules),), None, tls=False, rules=rules)
-
-
 def is_long_poll(scope: Scope) -> bool:
     """An agent's request for work, which waits until there is some."""
     path: str = scope["path"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -46,8 +47,39 @@ class _Inventory(Collector):
         )
 
 
-def text(counts: Mapping[str, int], uptime: float) -> bytes:
-    """Everything in the text format 0.0.4; `uptime` in seconds."""
+class _Planes(Collector):
+    """OCSP answers of this process and of every live plane, and what the planes hold."""
+
+    def __init__(self, planes: Sequence[Mapping[str, int]]) -> None:
+        self._planes = planes
+
+    def collect(self) -> Iterable[Metric]:
+        answers = Counter[str]()
+        for metric in counters.ANSWERS.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    answers[sample.labels["label"]] += int(sample.value)
+        for plane in self._planes:
+            answers.update({name: n for name, n in plane.items() if name != "serials"})
+        told = CounterMetricFamily(
+            "certctl_ocsp_counter", "OCSP responses by status", labels=["label"]
+        )
+        for name, number in answers.items():
+            told.add_metric([name], number)
+        yield told
+        yield GaugeMetricFamily(
+            "certctl_plane_processes", "Revocation planes that answer", value=len(self._planes)
+        )
+        serials = max((plane.get("serials", 0) for plane in self._planes), default=0)
+        yield GaugeMetricFamily(
+            "certctl_plane_serials", "Serials in the memory of each plane", value=serials
+        )
+
+
+def text(counts: Mapping[str, int], uptime: float, planes: Sequence[Mapping[str, int]]) -> bytes:
+    """Everything in the text format 0.0.4; `uptime` in seconds, `planes` as they tell of
+    themselves."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Inventory(counts, uptime))
+    registry.register(_Planes(planes))
     return generate_latest(registry) + generate_latest(counters.REGISTRY)

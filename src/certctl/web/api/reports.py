@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from certctl.domain.access import Permission
-from certctl.services import report
+from certctl.services import replicas, report
 from certctl.web import metrics
 from certctl.web.api.common import Out
 from certctl.web.gate import Call, Resource
@@ -72,4 +72,5 @@ async def get_prometheus_metrics(call: Call) -> Any:
     """The same in the Prometheus text format, with what this process has counted itself."""
     counts = await report.gauges(call.on, call.actor)
     uptime = time.time() - STARTED.timestamp()
-    return Response(metrics.text(counts, uptime), media_type=metrics.CONTENT_TYPE)
+    planes = await replicas.planes(call.on)
+    return Response(metrics.text(counts, uptime, planes), media_type=metrics.CONTENT_TYPE)

@@ -52,7 +52,7 @@ def status_app(platform: Platform) -> ASGIApp:
     async def ocsp_get(request: Request) -> Response:
         segment = request.path_params["request"]
         if not segment.startswith("M"):
-            serial, ca_id = _hex(segment), request.path_params["id"]
+            serial, ca_id = hex_serial(segment), request.path_params["id"]
             return await _told(request, responder.answer_serial(ca_id, serial))
         try:
             der = base64.b64decode(unquote(segment).replace(" ", "+"), validate=True)
@@ -93,7 +93,7 @@ def status_app(platform: Platform) -> ASGIApp:
     )
 
 
-def _hex(segment: str) -> str:
+def hex_serial(segment: str) -> str:
     """The digits of a serial, without the zeros and colons that tools write."""
     if not HEX.fullmatch(segment):
         raise Invalid("the serial is hexadecimal", field="serial")
@@ -102,14 +102,20 @@ def _hex(segment: str) -> str:
 
 def tell(error: CertctlError, request_id: str) -> Response:
     """In words of plain text: what fetches from here reads no JSON."""
-    code, _ = problems.row_for(error)
+    code, words = refusal(error)
     headers = {}
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(error.retry_after)
     elif isinstance(error, Unavailable):
         headers["Retry-After"] = str(problems.RETRY_AFTER)
-    text = error.message if isinstance(error, Invalid | NotFound | TooLarge | TooMany) else "later"
-    return Response(f"{text}\n", code, headers=headers, media_type="text/plain")
+    return Response(f"{words}\n", code, headers=headers, media_type="text/plain")
+
+
+def refusal(error: CertctlError) -> tuple[int, str]:
+    """Status and words; what went wrong inside is nobody's business."""
+    code, _ = problems.row_for(error)
+    told = isinstance(error, Invalid | NotFound | TooLarge | TooMany)
+    return code, error.message if told else "later"
 
 
 def _plain(der: bytes) -> Response:
