@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from certctl.boot import connection, listeners
+from certctl.boot import accepting, connection, listeners
 from certctl.boot.connection import MOST_HEAD, MOST_HEADERS, MOST_LINE, MOST_PIPELINED
 from certctl.boot.seats import Seats, connections_for
 from certctl.boot.tls import SwappableContext
@@ -32,7 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every bound of time is a fraction of a second, and looked after as often."""
     for name in ("HEAD_TIME", "BODY_TIME", "WRITE_TIME", "IDLE_TIME"):
         monkeypatch.setattr(connection, name, 0.3)
-    monkeypatch.setattr(listeners, "HANDSHAKE_TIME", 0.3)
+    monkeypatch.setattr(accepting, "HANDSHAKE_TIME", 0.3)
     monkeypatch.setattr(listeners, "TICKS", 1)
 
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.flows.system import Json, System
+from tests.flows.system import Json, System, until
 from tests.tools import need
 
 END = "-----END CERTIFICATE-----\n"
@@ -66,6 +66,17 @@ class RelyingParty:
         run(need("openssl"), "crl", "-inform", "DER", "-in", der, "-out", pem)
         return run(need("openssl"), "verify", "-crl_check", "-CAfile", self.root, "-untrusted",
                    self.issuer, "-CRLfile", pem, self.leaf, ok=ok)  # fmt: skip
+
+    def refused(self) -> str:
+        """What it says once the CRL has followed, within seconds."""
+
+        def said() -> str:
+            try:
+                return self.verify(ok=False)
+            except AssertionError:
+                return ""
+
+        return str(until("the CRL to follow", said, seconds=10))
 
     def _status(self, text: str) -> str:
         assert "Response verify OK" in text, text

@@ -80,7 +80,7 @@ def test_a_standard_client_is_told_revoked_from_the_answer_on(system: System, se
     system.call("POST", f"/certificates/{served}/revoke", {"reason": "superseded"})
 
     assert (party.ocsp(), party.ocsp_by_get()) == ("revoked", "revoked")
-    assert "certificate revoked" in party.verify(ok=False)
+    assert "certificate revoked" in party.refused()
 
 
 def test_the_established_form_of_a_get_tells_the_same(system: System, served: str) -> None:

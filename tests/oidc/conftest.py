@@ -17,7 +17,7 @@ from tests.web.kit import Json, Site, open_site
 @pytest.fixture
 async def site(world: World) -> AsyncIterator[Site]:
     opened = open_site(world)
-    async with opened.client, opened.pki:
+    async with opened.client:
         yield opened
 
 

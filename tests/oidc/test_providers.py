@@ -108,7 +108,7 @@ async def test_loopback_is_called_only_where_the_operator_allows_it(
 ) -> None:
     strict = replace(site.world, platform=replace(site.world.platform, reach=Reach()))
     other = open_site(strict)
-    async with other.client, other.pki:
+    async with other.client:
         tried = await other.post("/auth/oidc/test", {"issuer_url": lying.issuer}, status=200)
         assert "CERTCTL_OUTBOUND_ALLOW" in tried["errors"][0]
     assert lying.asked == []
@@ -164,7 +164,7 @@ async def test_nobody_gives_by_a_group_or_a_provider_what_they_do_not_hold(site:
 async def test_the_provider_of_the_last_administrator_is_not_turned_off(site: Site) -> None:
     made = await site.post("/auth/keys", {"name": "last", "role_ids": ["r-admin"]})
     alone = open_site(site.world, environment_keys=())
-    async with alone.client, alone.pki:
+    async with alone.client:
         await a_person(site.world, "ada", "r-admin")
         ada = await signed_in(alone, "eve", "r-admin")
         await ada.call("DELETE", "/auth/keys/last")

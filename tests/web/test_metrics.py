@@ -14,6 +14,7 @@ GAUGES = {
     "certctl_certificate_total", "certctl_certificate_active", "certctl_certificate_expiring_soon",
     "certctl_certificate_expired", "certctl_certificate_revoked", "certctl_agent_total",
     "certctl_agent_online", "certctl_job_pending", "certctl_uptime_seconds",
+    "certctl_plane_processes", "certctl_plane_serials",
 }  # fmt: skip
 COUNTERS = {
     "certctl_job_completed_total",

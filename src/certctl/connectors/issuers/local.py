@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar
 
 from pydantic import Field
@@ -28,6 +29,11 @@ class Authority:
     chain: tuple[bytes, ...]
     base_url: str
     clock: Callable[[], datetime]
+
+    @cached_property
+    def not_after(self) -> datetime | None:
+        """When its own certificate ends; None for a root that is being made."""
+        return None if self.cert_der is None else x509.facts(self.cert_der).not_after
 
     @property
     def ocsp_url(self) -> str:
@@ -80,7 +86,7 @@ class LocalCA:
         not_before, not_after = x509.validity(
             ca.clock(),
             order.lifetime,
-            not_after_limit=None if ca.cert_der is None else x509.facts(ca.cert_der).not_after,
+            not_after_limit=ca.not_after,
         )
         revocable = order.purpose != "ocsp_responder" and not is_root and not order.short_lived
         return x509.Template(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -30,7 +31,12 @@ class Case:
 
     def find(self, kind: type[ExtensionType]) -> x509.Extension[ExtensionType] | None:
         """One extension, or None."""
-        return find(self.certificate, kind)
+        return self._extensions.get(kind)
+
+    @cached_property
+    def _extensions(self) -> dict[type, x509.Extension[Any]]:
+        """By kind: every rule asks for some."""
+        return {type(each.value): each for each in self.certificate.extensions}
 
     def value(self, kind: type[ExtensionType]) -> ExtensionType | None:
         """The value of one extension, or None."""
