@@ -41,5 +41,8 @@ def user_line() -> str:
     """A master run by root needs a user for its workers; the name of nobody's group varies."""
     if os.geteuid() != 0:
         return ""
-    nobody = pwd.getpwnam("nobody")
-    return f"user nobody {grp.getgrgid(nobody.pw_gid).gr_name};"
+    return f"user nobody {group_of_nobody()};"
+
+
+def group_of_nobody() -> str:
+    return grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name

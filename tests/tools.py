@@ -16,6 +16,9 @@ PACKAGES = {
     "curl": "curl",
     "wrk": "wrk",
     "cfssl": "golang-cfssl",
+    "apache2": "apache2",
+    "haproxy": "haproxy",
+    "gnutls-cli": "gnutls-bin",
 }
 
 

@@ -20,7 +20,15 @@ from certctl.agent.settings import AgentSettings, load
 from tests.agent.plane import Plane
 from tests.connectors.kit import TlsServer, a_bundle, install
 
-QUICK = Pace(heartbeat=0.05, poll_floor=0.02, first_retry=0.02, longest_retry=0.1, grace=20.0)
+QUICK = Pace(
+    heartbeat=0.05,
+    poll_floor=0.02,
+    first_retry=0.02,
+    longest_retry=0.1,
+    grace=20.0,
+    staple_floor=0.2,
+    staple_spread=0.05,
+)
 PROGRAM = "import os, sys; from certctl.agent.run import main; sys.exit(main(os.environ))"
 
 

@@ -54,6 +54,7 @@ class Plane:
         self.finds_it_old = False
         self.client_certificates: list[bytes] = []
         self.client_life = timedelta(days=30)
+        self.leaf_extensions: tuple[x509.ExtensionType, ...] = ()
         self._changed = threading.Condition()
         self._server: ThreadingHTTPServer | None = None
         self._write_pair()
@@ -101,7 +102,8 @@ class Plane:
 
     def issue(self, certificate_id: str, csr: x509.CertificateSigningRequest) -> str:
         names = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        leaf = self.ca.issue(csr.public_key(), *names.get_values_for_type(x509.DNSName))
+        wanted = names.get_values_for_type(x509.DNSName)
+        leaf = self.ca.issue(csr.public_key(), *wanted, more=self.leaf_extensions)
         pem = leaf.public_bytes(Encoding.PEM).decode() + self.ca.pem
         self.certificates[certificate_id] = pem
         return pem

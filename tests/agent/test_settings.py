@@ -39,6 +39,8 @@ def test_every_setting_has_its_variable_and_a_description():
         ("CERTCTL_AGENT_POLL_WAIT", "soon"),
         ("CERTCTL_AGENT_POLL_WAIT", "0"),
         ("CERTCTL_LOG_LEVEL", "loud"),
+        ("CERTCTL_OUTBOUND_ALLOW", "everywhere"),
+        ("CERTCTL_OUTBOUND_ALLOW", "127.0.0.1/8"),
         ("CERTCTL_AGENT_ENROLMENT_TOKEN", "t" * 513),
     ],
 )
@@ -47,6 +49,12 @@ def test_a_value_that_does_not_parse_stops_the_start_and_is_named(variable, valu
         load({variable: value})
     assert refusal.value.message.startswith(f"{variable}: ")
     assert value not in refusal.value.message
+
+
+def test_networks_that_may_be_called_are_comma_separated():
+    assert load({}).outbound_allow == ()
+    found = load({"CERTCTL_OUTBOUND_ALLOW": "169.254.7.0/24, ::1"}).outbound_allow
+    assert [str(network) for network in found] == ["169.254.7.0/24", "::1/128"]
 
 
 def test_an_empty_variable_is_unset():

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,12 +59,13 @@ class Authority:
         public_key: ec.EllipticCurvePublicKey,
         *names: str,
         life: timedelta = timedelta(days=30),
+        more: Iterable[x509.ExtensionType] = (),
     ) -> x509.Certificate:
         basic = x509.BasicConstraints(ca=False, path_length=None)
-        return self._build(names[0], public_key, basic, names, life)
+        return self._build(names[0], public_key, basic, names, life, more)
 
     def _build(
-        self, subject, public_key, basic, names, life=timedelta(days=30)
+        self, subject, public_key, basic, names, life=timedelta(days=30), more=()
     ) -> x509.Certificate:
         now = datetime.now(UTC)
         builder = (
@@ -101,6 +102,8 @@ class Authority:
         if names:
             alternatives = x509.SubjectAlternativeName([_general(name) for name in names])
             builder = builder.add_extension(alternatives, critical=False)
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
 

@@ -37,7 +37,11 @@ GOOD = {
         "key_path": "/etc/nginx/key.pem",
         "validate_command": "nginx -t",
         "reload_command": "nginx -s reload",
-    }
+    },
+    "HAProxy": {
+        "pem_path": "/etc/haproxy/site.pem",
+        "reload_command": "systemctl reload haproxy",
+    },
 }
 
 

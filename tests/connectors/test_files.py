@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from certctl.connectors.files import DeployFailed, FilePlan, PlannedFile, deploy, engine, recover
+from certctl.connectors.files import (
+    DeployFailed,
+    FilePlan,
+    PlannedFile,
+    deploy,
+    engine,
+    put,
+    recover,
+)
 from certctl.domain.errors import Invalid, Refused, Unavailable
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="giving files away takes root")
@@ -401,3 +409,31 @@ def test_recovery_leaves_alone_what_someone_has_mended(site, rename_fails):
     site.cert.write_bytes(b"by hand")
     recover([site.cert])
     assert site.pair() == (b"by hand", b"key 0")
+
+
+def test_one_file_is_put_in_place_of_another_and_nothing_is_left_over(tmp_path):
+    real, link = tmp_path / "real.ocsp", tmp_path / "link.ocsp"
+    real.write_bytes(b"old")
+    real.chmod(0o640)
+    link.symlink_to(real)
+    (tmp_path / "real.ocsp.certctl-tmp.1").write_bytes(b"of a killed run")
+    put(PlannedFile(link, b"new", 0o644))
+    assert real.read_bytes() == b"new"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert link.is_symlink()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "link.ocsp", "real.ocsp", "real.ocsp.certctl-lock",
+    ]  # fmt: skip
+
+
+def test_a_file_that_cannot_be_put_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "site.ocsp"
+    path.write_bytes(b"old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(engine.disk, "write_new", full)
+    with pytest.raises(Unavailable, match="No space left"):
+        put(PlannedFile(path, b"new", 0o644))
+    assert path.read_bytes() == b"old"

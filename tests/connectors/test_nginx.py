@@ -11,9 +11,10 @@ import pytest
 from certctl.connectors.catalog import open_target
 from certctl.connectors.served import served_fingerprint
 from certctl.connectors.target import Bundle, DeployFailed, Target
-from certctl.domain.errors import CertctlError, Refused
-from tests.connectors.kit import Authority, a_bundle, free_port, install, until
+from certctl.domain.errors import CertctlError, Invalid, Refused, Unavailable
+from tests.connectors.kit import Authority, a_bundle, fingerprint, free_port, install, until
 from tests.nginx import configuration
+from tests.stapling import REVOKED, a_leaf, a_response, a_stapled_bundle, shown_staple
 from tests.tools import need
 
 
@@ -202,3 +203,54 @@ def test_check_runs_the_test_command(nginx):
 def test_check_tells_what_is_missing(nginx, changes, words):
     with pytest.raises(Refused, match=words):
         nginx.target(**changes).check()
+
+
+@pytest.fixture
+def fed(nginx):
+    """The same nginx, fed by `ssl_stapling_file`; the bundle that it serves has a staple."""
+    pair = a_leaf(nginx.ca, "http://ocsp.example.test/", name="site.example.test")
+    response = a_response(pair[0], nginx.ca)
+    directives = f"ssl_stapling on; ssl_stapling_file {nginx.folder}/site.ocsp; return"
+    nginx.config.write_text(nginx.config.read_text().replace("return", directives))
+    target = nginx.target(staple_path=str(nginx.folder / "site.ocsp"), cert_file_mode="0640")
+    target.deploy(a_stapled_bundle(nginx.ca, pair, staple=response))
+    until(lambda: nginx.served() == fingerprint(pair[0]))
+    return target, pair
+
+
+def test_the_first_handshake_of_a_fed_nginx_carries_the_staple(nginx, fed):
+    until(lambda: shown_staple(nginx.port) == "good")
+    assert (nginx.folder / "site.ocsp").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_fresh_staple_is_loaded(nginx, fed):
+    target, pair = fed
+    loads = nginx.loads()
+    target.put_staple(a_response(pair[0], nginx.ca, status=REVOKED))
+    until(lambda: shown_staple(nginx.port) == "revoked")
+    assert nginx.loads() == loads + 1
+    assert (nginx.folder / "site.ocsp").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_deployment_that_fails_brings_the_staple_before_back(nginx, fed):
+    target, _ = fed
+    before = (nginx.folder / "site.ocsp").read_bytes()
+    nginx.config.write_text(nginx.config.read_text().replace("server_name", "servr_name"))
+    pair = a_leaf(nginx.ca, "http://ocsp.example.test/", name="site.example.test")
+    new = a_stapled_bundle(nginx.ca, pair, staple=a_response(pair[0], nginx.ca))
+    with pytest.raises(DeployFailed, match="servr_name"):
+        target.deploy(new)
+    assert (nginx.folder / "site.ocsp").read_bytes() == before
+
+
+def test_a_staple_that_cannot_be_written_is_said_and_leaves_the_old(nginx, fed):
+    _, pair = fed
+    before = (nginx.folder / "site.ocsp").read_bytes()
+    unknown = nginx.target(staple_path=str(nginx.folder / "site.ocsp"), cert_file_owner="nobody-x")
+    with pytest.raises(Invalid, match="no user nobody-x"):
+        unknown.put_staple(a_response(pair[0], nginx.ca))
+    absent = nginx.target(staple_path=str(nginx.folder / "absent" / "site.ocsp"))
+    with pytest.raises(Unavailable, match="absent"):
+        absent.put_staple(a_response(pair[0], nginx.ca))
+    assert (nginx.folder / "site.ocsp").read_bytes() == before
+    assert not list(nginx.folder.glob("site.ocsp.certctl-tmp*"))

@@ -14,12 +14,14 @@ from typing import TypeVar
 from certctl.agent.csr import request_pem
 from certctl.agent.keystore import KeyStore
 from certctl.agent.link import Link
-from certctl.agent.state import State
+from certctl.agent.staple import Staples, TargetLocks
+from certctl.agent.state import KeptStaple, State
 from certctl.agent.threads import in_thread
 from certctl.connectors.catalog import open_target
-from certctl.connectors.target import Bundle, DeployFailed, Journals
+from certctl.connectors.target import Bundle, DeployFailed, Journals, Stapled, Target
 from certctl.domain.errors import CertctlError, Invalid, Refused
 from certctl.pki.keys import KeyAlgorithm
+from certctl.pki.staple import Staple
 from certctl.pki.x509 import CertificateFacts, chain_pem, ders_of_pem, facts, pem
 from certctl.wire import CsrSubmission, JobReport, WorkItem
 
@@ -35,6 +37,8 @@ class Bench:
     link: Link
     keys: KeyStore
     state: State
+    staples: Staples
+    locks: TargetLocks
 
 
 async def execute(item: WorkItem, bench: Bench) -> JobReport | None:
@@ -48,7 +52,7 @@ async def execute(item: WorkItem, bench: Bench) -> JobReport | None:
         return await _submit_request(item, bench)
     if item.type == "Deployment":
         chain = item.certificate_pem or await _picked_up(item, bench.link)
-        return await in_thread(lambda: _attempt(item, lambda: _deploy(item, chain, bench)))
+        return await _deployment(item, chain, bench)
     return _failed(f"this agent does not know jobs of type {item.type} in state {item.status}")
 
 
@@ -79,9 +83,40 @@ def _request(item: WorkItem, keys: KeyStore) -> CsrSubmission:
     )
 
 
-def _deploy(item: WorkItem, certificate_pem: str, bench: Bench) -> JobReport:
-    leaf, *chain = ders_of_pem(certificate_pem)
-    known = facts(leaf)
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that a deployment needs but the staple; `chain` begins with the leaf."""
+
+    target: Target
+    chain: tuple[bytes, ...]
+    known: CertificateFacts
+    key_path: Path
+
+
+async def _deployment(item: WorkItem, certificate_pem: str, bench: Bench) -> JobReport:
+    ready = await in_thread(lambda: _attempt(item, lambda: _prepare(item, certificate_pem, bench)))
+    if isinstance(ready, JobReport):
+        return ready
+    staple = None
+    if isinstance(ready.target, Stapled) and ready.target.staple_path:
+        try:
+            staple = await bench.staples.first(ready.target, ready.chain)
+        except DeployFailed as error:
+            return _failed(error.message, rolled_back=error.rolled_back)
+    report = await in_thread(lambda: _attempt(item, lambda: _deploy(item, ready, staple, bench)))
+    if report.status == "Completed" and item.target_id and item.target_type:
+        kept = KeptStaple(
+            target_id=item.target_id,
+            target_type=item.target_type,
+            target_config=item.target_config or {},
+        )
+        bench.staples.deployed(kept, ready.chain[0], staple=staple)
+    return report
+
+
+def _prepare(item: WorkItem, certificate_pem: str, bench: Bench) -> _Prepared:
+    chain = tuple(ders_of_pem(certificate_pem))
+    known = facts(chain[0])
     if item.fingerprint_sha256 not in (None, known.fingerprint_sha256):
         raise Refused(
             f"the certificate sent has SHA-256 {known.fingerprint_sha256}, "
@@ -91,18 +126,24 @@ def _deploy(item: WorkItem, certificate_pem: str, bench: Bench) -> JobReport:
     if item.target_type is None:
         raise Invalid("the job names no target")
     target = open_target(item.target_type, item.target_config or {})
-    if isinstance(target, Journals):
-        bench.state.remember_journals(target.journals)
-    deployed = target.deploy(
+    return _Prepared(target, chain, known, key_path)
+
+
+def _deploy(item: WorkItem, ready: _Prepared, staple: Staple | None, bench: Bench) -> JobReport:
+    if isinstance(ready.target, Journals):
+        bench.state.remember_journals(ready.target.journals)
+    leaf, *chain = ready.chain
+    deployed = ready.target.deploy(
         Bundle(
             leaf_pem=pem(leaf),
             chain_pem=chain_pem(chain),
-            key_pem=key_path.read_bytes(),
-            fingerprint_sha256=known.fingerprint_sha256,
-            names=known.names,
+            key_pem=ready.key_path.read_bytes(),
+            fingerprint_sha256=ready.known.fingerprint_sha256,
+            names=ready.known.names,
+            staple=staple.der if staple else None,
         )
     )
-    bench.keys.promote(item.certificate_id, key_path)
+    bench.keys.promote(item.certificate_id, ready.key_path)
     log.info("event=deployed job=%s target=%s: %s", item.id, item.target_id, deployed.detail)
     return JobReport(
         status="Completed",

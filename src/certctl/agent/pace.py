@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pace:
-    """All in seconds. `poll_floor` keeps polls apart when the server does not hold them."""
+    """All in seconds. `poll_floor` keeps polls apart when the server does not hold them;
+    `staple_floor` keeps refreshes of a staple apart, `staple_spread` is the time over which those
+    after a start are spread."""
 
     heartbeat: float = 60.0
     poll_floor: float = 1.0
     first_retry: float = 1.0
     longest_retry: float = 300.0
     grace: float = 30.0
+    staple_floor: float = 15.0
+    staple_spread: float = 5.0
 
     def backoff(self) -> Backoff:
         return Backoff(self.first_retry, self.longest_retry)

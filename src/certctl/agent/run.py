@@ -7,7 +7,6 @@ import logging
 import random
 import signal
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,6 +20,7 @@ from certctl.agent.keystore import KeyStore
 from certctl.agent.link import Link, connect
 from certctl.agent.pace import Pace
 from certctl.agent.settings import AgentSettings, load
+from certctl.agent.staple import Staples, TargetLocks
 from certctl.agent.state import State
 from certctl.agent.threads import in_thread
 from certctl.agent.trust import tls_to
@@ -87,7 +87,9 @@ async def serve(settings: AgentSettings, stop: asyncio.Event, *, pace: Pace) -> 
         credential=None if pair else identity.credential,
     )
     async with aclosing(Link(client, identity.agent_id)) as link:
-        bench = Bench(link, keys, state)
+        locks: TargetLocks = TargetLocks(asyncio.Lock)
+        staples = Staples(state, locks, allowed=settings.outbound_allow, pace=pace)
+        bench = Bench(link, keys, state, staples, locks)
         await Agent(bench, settings, stop, membership=membership, pace=pace).run()
 
 
@@ -134,7 +136,7 @@ class Agent:
         self._stop = stop
         self._pace = pace
         self._slots = asyncio.Semaphore(AT_ONCE)
-        self._targets: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._targets = bench.locks
         self._jobs: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
@@ -144,6 +146,7 @@ class Agent:
             asyncio.create_task(self._stop.wait()),
             asyncio.create_task(self._heartbeats()),
             asyncio.create_task(self._polls()),
+            asyncio.create_task(self._bench.staples.run()),
         }
         log.info("event=started")
         ended, _ = await asyncio.wait(loops, return_when=asyncio.FIRST_COMPLETED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from certctl.connectors.reach import Network
 from certctl.domain.errors import Invalid, Unsafe
 from certctl.domain.ids import checked_id
 
@@ -51,6 +53,16 @@ def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError("must be addresses or networks, comma-separated") from error
+
+
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 HttpsUrl = Annotated[str, AfterValidator(_https)]
 Folder = Annotated[Path, AfterValidator(_absolute)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
@@ -115,6 +127,12 @@ class AgentSettings(BaseModel):
         ge=1,
         le=120,
         description="Seconds for which the server may hold a request for work",
+    )
+    outbound_allow: Networks = Field(
+        default=(),
+        alias="CERTCTL_OUTBOUND_ALLOW",
+        description="Reserved addresses and networks of OCSP responders that the agent may call "
+        "for staples, comma-separated; those of its own host it may",
     )
     log_level: Level = Field(
         default="info",

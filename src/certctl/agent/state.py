@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -28,7 +31,25 @@ class _Stored(BaseModel):
     server_url: str
 
 
+class KeptStaple(BaseModel):
+    """A target whose staple is kept fresh, and how that went last; `problem` is empty when well.
+
+    `since` and `until` are thisUpdate and the end of the staple that was put in place last.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    target_id: str
+    target_type: str
+    target_config: Mapping[str, Any]
+    status: Literal["good", "revoked"] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    problem: str = ""
+
+
 PATHS = TypeAdapter(tuple[Path, ...])
+STAPLES = TypeAdapter(tuple[KeptStaple, ...])
 
 
 class State:
@@ -91,3 +112,18 @@ class State:
         known = self.journals()
         if added := tuple(path for path in paths if path not in known):
             write_private(self.folder / "journals.json", PATHS.dump_json(known + added))
+
+    def staples(self) -> tuple[KeptStaple, ...]:
+        """The targets whose staples are kept fresh; Unsafe when the file is damaged."""
+        path = self.folder / "staples.json"
+        try:
+            return STAPLES.validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValidationError) as error:
+            raise Unsafe(
+                f"{path} cannot be read; delete it, then deploy the certificates again"
+            ) from error
+
+    def keep_staples(self, staples: tuple[KeptStaple, ...]) -> None:
+        write_private(self.folder / "staples.json", STAPLES.dump_json(staples, indent=1))

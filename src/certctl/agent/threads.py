@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from certctl.domain.errors import CertctlError
+
 T = TypeVar("T")
 
 
@@ -31,3 +33,18 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, daemon=True).start()
     return await done
+
+
+async def told(work: Callable[[], T]) -> T:
+    """As `in_thread`, for work that may end in a CertctlError, which is raised here."""
+
+    def run() -> T | CertctlError:
+        try:
+            return work()
+        except CertctlError as error:
+            return error
+
+    result = await in_thread(run)
+    if isinstance(result, CertctlError):
+        raise result
+    return result

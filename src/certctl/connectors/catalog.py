@@ -11,7 +11,10 @@ from certctl.connectors.reach import Reach
 from certctl.connectors.target import Target
 from certctl.domain.errors import Invalid
 
-TARGETS: dict[str, str] = {"NGINX": "certctl.connectors.targets.nginx:Nginx"}
+TARGETS: dict[str, str] = {
+    "HAProxy": "certctl.connectors.targets.haproxy:Haproxy",
+    "NGINX": "certctl.connectors.targets.nginx:Nginx",
+}
 
 ISSUERS: dict[str, str] = {
     "External": "certctl.connectors.issuers.external:External",

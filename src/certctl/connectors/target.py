@@ -14,7 +14,7 @@ from certctl.connectors.files import DeployFailed
 from certctl.domain.errors import Invalid
 from certctl.domain.names import Name
 
-__all__ = ["Bundle", "Config", "DeployFailed", "Deployed", "Journals", "Target"]
+__all__ = ["Bundle", "Config", "DeployFailed", "Deployed", "Journals", "Stapled", "Target"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Bundle:
     """A certificate with its private key, on the host that owns the key.
 
     `fingerprint_sha256` is lower hex, of the leaf's DER; `chain_pem` leaves the leaf out and may
-    be empty; `names` are those of the leaf.
+    be empty; `names` are those of the leaf. `staple` is a verified OCSP response for the leaf, for
+    a target that is fed one.
     """
 
     leaf_pem: str
@@ -30,6 +31,7 @@ class Bundle:
     key_pem: bytes = field(repr=False)
     fingerprint_sha256: str
     names: tuple[Name, ...]
+    staple: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -94,3 +96,30 @@ class Journals(Protocol):
 
     @property
     def journals(self) -> tuple[Path, ...]: ...
+
+
+@runtime_checkable
+class Stapled(Protocol):
+    """A target whose server is fed OCSP staples from a file, which the agent keeps fresh."""
+
+    needs_staple: ClassVar[bool]
+    """Whether the server cannot do without the file, whatever the certificate asks for."""
+
+    @property
+    def staple_path(self) -> Path | None:
+        """Where the staple lies, or None when the server is not fed."""
+
+    def in_service(self) -> str:
+        """The certificate in its file now, PEM: the leaf, then its chain.
+
+        Raises:
+            NotFound: when there is no such file.
+            Unavailable: when it cannot be read.
+        """
+
+    def put_staple(self, response: bytes) -> None:
+        """Replace the staple by `response` and let the server use it.
+
+        Raises:
+            Refused, Unavailable: when that fails; the file may hold the new one already.
+        """

@@ -3,7 +3,7 @@
 Whatever fails, or whoever is killed, the host ends with the old files or the new ones, whole.
 """
 
-from certctl.connectors.files.engine import deploy, recover
+from certctl.connectors.files.engine import deploy, put, recover
 from certctl.connectors.files.plan import (
     AbsolutePath,
     DeployFailed,
@@ -21,5 +21,6 @@ __all__ = [
     "PlannedFile",
     "Step",
     "deploy",
+    "put",
     "recover",
 ]

@@ -20,7 +20,7 @@ from certctl.connectors.files.plan import (
     real_path,
     resolved,
 )
-from certctl.domain.errors import CertctlError
+from certctl.domain.errors import CertctlError, Unavailable
 
 LOCK_WAIT = 120.0
 
@@ -48,6 +48,25 @@ def deploy(plan: FilePlan) -> bool:
             return False
     except OSError as error:
         raise DeployFailed(f"nothing was changed: {_words(error)}", rolled_back=True) from error
+
+
+def put(file: PlannedFile) -> None:
+    """Replace one file atomically and durably. There is no backup: nothing else depends on it.
+
+    Raises:
+        Invalid: for a path or an owner that makes no sense on this host.
+        Unavailable: when a deployment of the same file does not end, or the disk refuses.
+    """
+    [real] = resolved((file,))
+    try:
+        with locked([real.path], LOCK_WAIT):
+            disk.remove_temporaries([real.path])
+            staged = real.path.with_name(f"{real.path.name}{disk.TEMPORARY}{time.time_ns()}")
+            _write_staged(real, staged, disk.existing(real.path))
+            staged.replace(real.path)
+            disk.sync_folders([real.path])
+    except OSError as error:
+        raise Unavailable(f"{real.path} was not replaced: {_words(error)}") from error
 
 
 def _check_folders(paths: Iterable[Path]) -> None:
