@@ -19,6 +19,8 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "server_port": ("9443", 9443, ("0", "65536", "https", "84.43")),
     "server_tls_cert_path": ("/etc/c.pem", Path("/etc/c.pem"), ()),
     "server_tls_key_path": ("/etc/k.pem", Path("/etc/k.pem"), ()),
+    "ca_cert_path": ("/etc/ca.pem", Path("/etc/ca.pem"), ()),
+    "ca_key_path": ("/etc/ca.key", Path("/etc/ca.key"), ()),
     "server_names": ("a.example, 10.0.0.1", "a.example, 10.0.0.1", (",", "not a name", "a..b")),
     "pki_http_host": ("127.0.0.2", "127.0.0.2", ("0.0.0.0", "::")),
     "pki_http_port": ("80", 80, ("-1", "eighty")),
@@ -102,6 +104,7 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 PAIRS = (
     {"server_tls_cert_path", "server_tls_key_path"},
+    {"ca_cert_path", "ca_key_path"},
     {"bootstrap_admin_groups", "bootstrap_oidc_provider_id"},
 )
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"

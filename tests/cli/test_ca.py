@@ -49,3 +49,67 @@ def test_a_ca_retires_in_two_stages(server, certctl, words, state):
     done = certctl("ca", "retire", "ica-1", *words, "--note", "rollover")
     assert done.stdout == f"CA ica-1 is {state}\n"
     assert server.seen[-1].body == {"confirm": bool(words), "note": "rollover"}
+
+
+def test_a_ca_is_imported_from_its_files(server, certctl, tmp_path):
+    server.says("GET", "issuers/iss-local", ISSUER)
+    server.says("POST", "issuers/iss-local/intermediates/import", CA)
+    for name in ("corp.pem", "ca.key", "chain.pem", "pass"):
+        (tmp_path / name).write_text(f"{name}\n")
+    done = certctl(
+        "ca", "import", str(tmp_path / "corp.pem"), "--key", str(tmp_path / "ca.key"),
+        "--chain", str(tmp_path / "chain.pem"), "--passphrase-file", str(tmp_path / "pass"),
+    )  # fmt: skip
+    assert done.stdout == f"CA ica-1 is active until {MADE}\n"
+    assert server.seen[-1].body == {
+        "name": None,
+        "certificate_pem": "corp.pem\n",
+        "chain_pem": "chain.pem\n",
+        "key_pem": "ca.key\n",
+        "passphrase": "pass",
+    }
+
+
+def test_a_csr_is_made_or_fetched_again(server, certctl):
+    asked = {"id": "ica-1", "name": "Issuing 2027", "csr_pem": "CSR\n"}
+    server.says("GET", "issuers/iss-local", ISSUER)
+    server.says("POST", "issuers/iss-local/intermediates/csr", asked)
+    server.says("GET", "intermediates/ica-1/csr", asked)
+    assert certctl("ca", "csr", "Issuing 2027", "--path-length", "1").stdout == "CSR\n"
+    assert server.seen[-1].body == {
+        "name": "Issuing 2027",
+        "algorithm": "ECDSA-P256",
+        "path_len_constraint": 1,
+    }
+    assert certctl("ca", "csr", "ica-1").stdout == "CSR\n"
+
+
+def test_a_certificate_from_outside_is_installed(server, certctl, tmp_path):
+    server.says("POST", "intermediates/ica-1/install", CA)
+    (tmp_path / "corp.pem").write_text("CA and chain\n")
+    done = certctl("ca", "install", "ica-1", str(tmp_path / "corp.pem"))
+    assert done.stdout == f"CA ica-1 is active until {MADE}\n"
+    assert server.seen[-1].body == {"certificate_pem": "CA and chain\n", "chain_pem": ""}
+
+
+def test_the_csr_of_an_outside_ca_is_signed(server, certctl, tmp_path):
+    server.says("POST", "intermediates/ica-0/sign", {**CA, "chain_pem": "CHAIN\n"})
+    (tmp_path / "outside.csr").write_text("CSR\n")
+    done = certctl(
+        "ca", "sign", "ica-0", str(tmp_path / "outside.csr"), "--days", "9", "--permit", "a.test"
+    )
+    assert done.stdout == "CHAIN\n"
+    assert server.seen[-1].body == {
+        "name": None,
+        "csr_pem": "CSR\n",
+        "path_len_constraint": 0,
+        "ttl_days": 9,
+        "name_constraints": [{"permitted": ["a.test"], "excluded": []}],
+    }
+
+
+def test_a_ca_is_revoked(server, certctl):
+    server.says("POST", "intermediates/ica-1/revoke", {**CA, "state": "retiring"})
+    done = certctl("ca", "revoke", "ica-1", "--reason", "keyCompromise", "--force")
+    assert done.stdout == "CA ica-1 is revoked\n"
+    assert server.seen[-1].body == {"reason": "keyCompromise", "force": True, "note": ""}

@@ -15,6 +15,7 @@ from tests import kit
 from tests.audited import export, seal_all
 from tests.connectors.kit import LOOPBACK
 from tests.connectors.receiver import receiving
+from tests.enterprise import a_ca, signed
 from tests.foreign import a_leaf, full_pem
 from tests.oidc.fake import FakeProvider
 from tests.oidc.served import served
@@ -86,8 +87,29 @@ async def plain_resources(walk: Walk) -> None:
         if row["name"] == "certctl issuing CA"
     ]
     await walk.post(f"/intermediates/{old}/retire")
+    await cas_from_outside(walk)
     key = await walk.post("/blocked-keys", {"spki_sha256": "0" * 64, "reason": "lost"})
     await walk.call("DELETE", f"/blocked-keys/{key['id']}")
+
+
+async def cas_from_outside(walk: Walk) -> None:
+    issuer = (await walk.post("/issuers", {"name": "corp", "type": "GenericCA"}))["id"]
+    where = f"/issuers/{issuer}/intermediates"
+    root = a_ca("Corp root")
+    ca = a_ca("Corp issuing", root, path_length=0)
+    sent = {"certificate_pem": ca.pem, "chain_pem": root.pem}
+    await walk.post(f"{where}/import", {**sent, "key_pem": ca.key_pem()})
+    asked = await walk.post(f"{where}/csr", {"name": "by CSR"})
+    asked_for = await walk.post(f"{where}/csr", {"name": "outside"})
+    top = next(
+        row["id"]
+        for row in (await walk.site.get("/issuers/iss-local/intermediates"))["data"]
+        if row["parent_ca_id"] is None
+    )
+    made = await walk.post(f"/intermediates/{top}/sign", {"csr_pem": asked_for["csr_pem"]})
+    await walk.post(f"/intermediates/{made['id']}/revoke")
+    sent["certificate_pem"] = signed(asked["csr_pem"], root).pem
+    await walk.post(f"/intermediates/{asked['id']}/install", sent)
 
 
 async def access(walk: Walk) -> None:

@@ -12,6 +12,8 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
+from certctl.pki.x509 import make_ca_csr
+from tests.enterprise import a_ca
 from tests.foreign import a_leaf, full_pem
 from tests.web.kit import NGINX, ORDER, ROWS, Json, Site, everything, filled, json_of
 
@@ -31,6 +33,9 @@ BODIES: dict[str, Json] = {
     "/policies": RULE,
     "/certificates": {**ORDER, "name": "taken"},
 }
+CORP = a_ca("Corp root")
+CORP_CA = a_ca("Corp issuing", CORP)
+CORP_FILES = {"certificate_pem": CORP_CA.pem, "chain_pem": CORP.pem}
 OTHERS: dict[str, Json] = {
     "/certificates/import": {
         "owner_id": "o-default",
@@ -40,6 +45,10 @@ OTHERS: dict[str, Json] = {
     },
     "/auth/keys": {"name": "new"},
     "/issuers/{id}/intermediates": {"name": "new"},
+    "/issuers/{id}/intermediates/import": {**CORP_FILES, "key_pem": CORP_CA.key_pem()},
+    "/issuers/{id}/intermediates/csr": {"name": "new"},
+    "/intermediates/{id}/install": CORP_FILES,
+    "/intermediates/{id}/sign": {"csr_pem": make_ca_csr(CORP_CA.key, "new", 0)},
     "/auth/keys/{id}/roles": {"role_id": "r-viewer"},
     "/auth/roles/{id}/permissions": {"permission": "cert.read"},
     "/agents/enrolment-tokens": {},

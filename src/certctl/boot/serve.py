@@ -19,7 +19,7 @@ from certctl.boot.seats import Seats, connections_for
 from certctl.domain.errors import CertctlError
 from certctl.pki import keys as pki_keys
 from certctl.pki import x509
-from certctl.services import authority, checkpoints, firststart, replicas, report, status
+from certctl.services import authority, checkpoints, firststart, replicas, report, seeding, status
 from certctl.services.access import Authenticator
 from certctl.settings import Settings
 from certctl.store import migrate
@@ -148,7 +148,7 @@ async def first_start(built: Built) -> None:
     settings = built.settings
     async with migrate.connect(built.conninfo) as connection, migrate.locked(connection):
         await firststart.defaults(built.platform)
-        await firststart.authorities(built.platform)
+        await seeding.first_cas(built.platform, _ca_files(settings))
         issuing_id = await authority.signing_authority_id(built.platform, firststart.ISSUER_ID)
         await authority.service_certificate(
             built.platform, issuing_id, "server", grace=timedelta(0)
@@ -161,6 +161,12 @@ async def first_start(built: Built) -> None:
             partial(handover.hand_over, settings),
         )
     handover.leave_client_files(settings, anchor)
+
+
+def _ca_files(settings: Settings) -> seeding.Files | None:
+    if settings.ca_cert_path is None or settings.ca_key_path is None:
+        return None
+    return seeding.Files(settings.ca_cert_path, settings.ca_key_path)
 
 
 async def own_certificate(built: Built) -> tuple[str, str]:

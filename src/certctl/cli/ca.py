@@ -18,6 +18,8 @@ ca = group(
     certctl ca create "Issuing 2027" --parent ica-…          it signs from now on
     certctl ca retire ica-…                                  the old one signs nothing new
     certctl ca retire ica-… --confirm                        once nothing of it is in use
+    certctl ca csr "Issuing" --issuer Shop                   for an enterprise root to sign
+    certctl ca install ica-… ca.pem --chain above.pem        what it has signed
     """
 )
 COLUMNS: Final = ("id", "name", "parent_ca_id", "state", "path_len_constraint", "not_after")

@@ -113,6 +113,14 @@ def to_der(key: PrivateKey) -> bytes:
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 
+def load_encrypted_pem(text: str, passphrase: str) -> PrivateKey:
+    """As `load_pem`, for a key that is encrypted under `passphrase`."""
+    try:
+        return _supported_private(load_pem_private_key(text.encode(), passphrase.encode()))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise Invalid("not a private key in PEM under this passphrase") from error
+
+
 def load_pem(text: str) -> PrivateKey:
     """The private key in `text`: PKCS#8, or the older SEC 1 and PKCS#1 forms.
 

@@ -59,6 +59,28 @@ class NameConstraints:
                 return False
         return all(_is_below(each, _subtrees(self.excluded)) for each in _subtrees(other.excluded))
 
+    def below(self, above: NameConstraints) -> NameConstraints:
+        """What holds for a CA with these below one with those (RFC 5280 §6.1.4 (g)).
+
+        Raises:
+            Invalid: when both permit subtrees of a kind, and not all of these lie in those.
+        """
+        if above.permitted and self.permitted and not self._permits_within(above):
+            raise Invalid("permits names that the CA above it does not")
+        missing = [each for each in above.permitted if not self._binds(each)]
+        return NameConstraints(
+            (*self.permitted, *missing), tuple(dict.fromkeys((*above.excluded, *self.excluded)))
+        )
+
+    def _binds(self, other: str) -> bool:
+        return any(("/" in each) == ("/" in other) for each in self.permitted)
+
+    def _permits_within(self, other: NameConstraints) -> bool:
+        bounds = _subtrees(other.permitted)
+        kinds = {isinstance(each, str) for each in bounds}
+        mine = [each for each in _subtrees(self.permitted) if isinstance(each, str) in kinds]
+        return all(_is_below(each, bounds) for each in mine)
+
 
 NONE: Final = NameConstraints()
 
@@ -83,6 +105,26 @@ def of_certificate(certificate: x509.Certificate) -> NameConstraints:
     except x509.ExtensionNotFound:
         return NameConstraints()
     return NameConstraints(_texts(stated.permitted_subtrees), _texts(stated.excluded_subtrees))
+
+
+def of_authority(certificate: x509.Certificate) -> NameConstraints:
+    """As `of_certificate`, for a CA that is to sign here: it must not state what would not be kept.
+
+    Raises:
+        Invalid: for subtrees of other kinds than domains and networks.
+    """
+    try:
+        stated = certificate.extensions.get_extension_for_class(x509.NameConstraints).value
+    except x509.ExtensionNotFound:
+        return NameConstraints()
+    every = (*(stated.permitted_subtrees or ()), *(stated.excluded_subtrees or ()))
+    for each in every:
+        if not isinstance(each, x509.DNSName | x509.IPAddress):
+            kind = type(each).__name__
+            raise Invalid(f"its name constraints bind {kind}; only DNSName and IPAddress are kept")
+        if isinstance(each, x509.DNSName) and not each.value.strip("."):
+            raise Invalid("its name constraints bind every domain; only certain ones are kept")
+    return of_certificate(certificate)
 
 
 def _canonical(text: str, field: str) -> str:

@@ -49,7 +49,9 @@ def key_place(authority_id: str) -> Place:
 
 
 async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
-    """A CA of ours, ready to sign."""
+    """A CA of ours, ready to sign. Raises Conflict when its key is not here."""
+    if row["sealed_key"] is None:
+        raise Conflict(f"the key of CA {row['id']} is not held here: it signs nothing")
     above = await authorities.chain(session, row["id"])
     return Authority(
         id=row["id"],
@@ -58,6 +60,7 @@ async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
         chain=tuple(bytes(ca["cert_der"]) for ca in above if ca["cert_der"] and ca["parent_id"]),
         base_url=on.terms.public_url,
         clock=on.clock,
+        name_constraints=constraints_of(row),
     )
 
 
@@ -188,6 +191,7 @@ async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey
             "permitted_names": list(wish.name_constraints.permitted),
             "excluded_names": list(wish.name_constraints.excluded),
             "sealed_key": on.data_key.seal(keys.to_der(key), key_place(authority_id)),
+            "csr_pem": None,
         },
     )
     return authority_id
@@ -203,12 +207,14 @@ async def complete(
             return
         parent_id = row["parent_id"]
         signing = await authorities.get(session, parent_id) if parent_id else row
+        if parent_id and signing["state"] != "active":
+            words = f"CA {parent_id} is {signing['state']} and signs nothing new"
+            raise Conflict(words, field="parent_ca_id")
         parent = await open_authority(on, session, signing)
-    signer = on.signer(key_place(authority_id), row["sealed_key"])
     order = Order(
         names=(),
         common_name=row["name"],
-        public_key=signer.public_key,
+        public_key=_public_key(on, row),
         lifetime=lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME),
         ekus=(),
         purpose="ca",
@@ -237,6 +243,12 @@ async def complete(
             name=row["name"],
             fingerprint_sha256=facts.fingerprint_sha256,
         )
+
+
+def _public_key(on: Platform, row: Row) -> keys.PublicKey:
+    if row["sealed_key"] is None:
+        return x509.read_csr(row["csr_pem"]).public_key
+    return on.signer(key_place(row["id"]), row["sealed_key"]).public_key
 
 
 def constraints_of(row: Row) -> NameConstraints:

@@ -85,13 +85,13 @@ async def compromised(tx: Tx, actor: Actor, versions: Sequence[Row]) -> None:
     await blocked_keys.compromised(tx, rows)
 
 
-async def check(session: Session, spki_sha256: str) -> None:
-    """Raises Invalid naming `csr_pem` for a key that is not certified. It tells no more: the reason
+async def check(session: Session, spki_sha256: str, *, field: str = "csr_pem") -> None:
+    """Raises Invalid naming `field` for a key that is not certified. It tells no more: the reason
     may name what the caller does not see."""
     row = await blocked_keys.find(session, spki_sha256)
     if row is not None:
         why = "compromised" if row["compromised"] else "blocked"
-        raise Invalid(f"csr_pem: its key is {why}; make a new key", field="csr_pem")
+        raise Invalid(f"{field}: its key is {why}; make a new key", field=field)
 
 
 async def _record(tx: Tx, actor: Actor, action: str, row: Row) -> None:

@@ -63,12 +63,14 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
         if not issubclass(catalog.issuer_class(issuer["type"]), LocalCA):
             raise Conflict(f"issuer {wish.issuer_id} is not a CA of this server", field="id")
         existing = await authorities.by_name(tx, wish.issuer_id, wish.name)
-        if existing is not None and existing["state"] != "preparing":
+        if existing is not None and (
+            existing["state"] != "preparing" or existing["csr_pem"] is not None
+        ):
             raise Conflict("name is already in use", field="name")
         if existing is None:
-            wish = await _inherited(tx, wish)
+            wish = await inherited(tx, wish)
             _check_own_names(on, wish)
-            await _check_place(tx, wish)
+            await check_place(tx, wish)
         authority_id = (
             str(existing["id"]) if existing else await authority.prepare(on, tx, wish, key)
         )
@@ -76,7 +78,7 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
     return await get(on, actor, authority_id)
 
 
-async def _inherited(tx: Tx, wish: NewAuthority) -> NewAuthority:
+async def inherited(tx: Tx, wish: NewAuthority) -> NewAuthority:
     """With the name constraints of the CA above, where it names none of its own."""
     if wish.name_constraints or wish.parent_id is None:
         return wish
@@ -93,7 +95,8 @@ def _check_own_names(on: Platform, wish: NewAuthority) -> None:
         raise Conflict(words, field="name_constraints")
 
 
-async def _check_place(tx: Tx, wish: NewAuthority) -> None:
+async def check_place(tx: Tx, wish: NewAuthority) -> None:
+    """Raises Invalid or Conflict, naming the field, when the CA cannot stand where it is to."""
     if wish.parent_id is None:
         if await authorities.roots(tx, wish.issuer_id):
             words = f"issuer {wish.issuer_id} has a root; name the CA above the new one"
@@ -102,6 +105,9 @@ async def _check_place(tx: Tx, wish: NewAuthority) -> None:
     parent = await _parent(tx, wish)
     if parent["state"] != "active":
         words = f"CA {wish.parent_id} is {parent['state']} and signs nothing new"
+        raise Conflict(words, field="parent_ca_id")
+    if parent["sealed_key"] is None:
+        words = f"the key of CA {wish.parent_id} is not held here: it signs nothing"
         raise Conflict(words, field="parent_ca_id")
     limit = parent["path_length"] - 1
     if limit < 0:
@@ -186,6 +192,10 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         "parent_ca_id": row["parent_id"],
         "name": row["name"],
         "state": row["state"],
+        "key_held": row["sealed_key"] is not None,
+        "signed_outside": row["signed_outside"],
+        "revoked_at": row["revoked_at"],
+        "revocation_reason": row["revocation_reason"],
         "path_len_constraint": row["path_length"],
         "name_constraints": [
             {"permitted": row["permitted_names"], "excluded": row["excluded_names"]}

@@ -13,6 +13,7 @@ from certctl.domain.errors import CertctlError, Conflict, Invalid, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.notification import Kind, Severity
 from certctl.domain.revocation import Reason
+from certctl.pki import x509
 from certctl.services import audit, blocked, notify
 from certctl.services.platform import Platform
 from certctl.store import (
@@ -161,6 +162,25 @@ async def certificates_of_agent(on: Platform, tx: Tx, actor: Actor, agent_id: st
     await authorities.insert_revocations(tx, revocations)
     await _refresh_crls(on, tx, gone)
     return len(gone)
+
+
+async def authority_certificate(
+    on: Platform, tx: Tx, actor: Actor, authority: Row, *, reason: Reason
+) -> None:
+    """Revoke the certificate of a CA, in OCSP and the CRL of the CA above it."""
+    facts = x509.facts(bytes(authority["cert_der"]))
+    version = {
+        "certificate_id": None,
+        "issuer_id": authority["issuer_id"],
+        "authority_id": authority["parent_id"],
+        "serial_number": facts.serial,
+        "not_after": authority["not_after"],
+    }
+    await authorities.insert_revocations(tx, [_row(tx, actor, version, reason)])
+    await _refresh_crls(on, tx, [version])
+    if reason is Reason.KEY_COMPROMISE:
+        key = {"spki_sha256": facts.spki_sha256, "certificate_id": authority["id"]}
+        await blocked.compromised(tx, actor, [key])
 
 
 async def _refresh_crls(on: Platform, tx: Tx, gone: list[Row]) -> None:

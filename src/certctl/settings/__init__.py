@@ -55,6 +55,12 @@ class Settings(BaseModel):
         None, description="PEM chain for the management listener; default: issued by the own CA"
     )
     server_tls_key_path: Path | None = Field(None, description="PEM key of that chain")
+    ca_cert_path: Path | None = Field(
+        None,
+        description="PEM certificate of a CA, and the chain above it, that is to be the built-in "
+        "issuer's at the first start; default: a root of its own",
+    )
+    ca_key_path: Path | None = Field(None, description="PEM key of that CA, unencrypted")
     server_names: str = Field(
         "localhost,127.0.0.1,::1",
         description="Names in the server certificate that the own CA issues, comma-separated",
@@ -351,6 +357,8 @@ class Settings(BaseModel):
             raise ValueError(
                 "CERTCTL_SERVER_TLS_CERT_PATH and CERTCTL_SERVER_TLS_KEY_PATH go together"
             )
+        if (self.ca_cert_path is None) != (self.ca_key_path is None):
+            raise ValueError("CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH go together")
         if self.owner_url and not self.database_url.get_secret_value():
             raise ValueError("CERTCTL_DATABASE_OWNER_URL goes together with CERTCTL_DATABASE_URL")
         if self.auth_type == "none" and not (is_loopback(self.server_host) or self.demo_mode_ack):

@@ -13,7 +13,8 @@ from certctl.store.paging import Listing, Order, fetch
 
 SHOWN: Final = (
     "id, issuer_id, parent_id, name, state, path_length, permitted_names, excluded_names, "
-    "cert_der, sealed_key, not_before, not_after, created_at"
+    "cert_der, sealed_key, not_before, not_after, created_at, signed_outside, csr_pem, "
+    "revoked_at, revocation_reason"
 )
 
 
@@ -26,8 +27,10 @@ async def get(session: Session, authority_id: str) -> Row:
 
 
 async def all_active(session: Session) -> list[Row]:
+    """Those that answer for what they have signed; not CAs whose keys are held elsewhere."""
     return await session.all(
-        f"SELECT {SHOWN} FROM authorities WHERE state IN ('active', 'retiring') ORDER BY created_at"
+        f"""SELECT {SHOWN} FROM authorities
+            WHERE state IN ('active', 'retiring') AND sealed_key IS NOT NULL ORDER BY created_at"""
     )
 
 
@@ -44,6 +47,7 @@ async def signing_for(session: Session, issuer_id: str) -> Row | None:
     or else the one nearest to that; a root only where there is nothing else."""
     return await session.one(
         f"""SELECT {SHOWN} FROM authorities WHERE issuer_id = %(id)s AND state = 'active'
+              AND sealed_key IS NOT NULL
             ORDER BY parent_id IS NULL, path_length, created_at DESC LIMIT 1""",
         id=issuer_id,
     )
@@ -84,12 +88,13 @@ async def lock(tx: Tx, authority_id: str) -> Row:
 
 
 async def roots(session: Session, issuer_id: str) -> int:
-    """How many roots of an issuer are in use, or in the making."""
+    """How many roots of an issuer are in use, or in the making. A CA that waits for a certificate
+    from outside is none."""
     return int(
         await session.value(
             """SELECT count(*) FROM authorities
                WHERE issuer_id = %(id)s AND parent_id IS NULL
-                 AND state IN ('preparing', 'active')""",
+                 AND (state = 'active' OR state = 'preparing' AND NOT signed_outside)""",
             id=issuer_id,
         )
     )
@@ -120,6 +125,35 @@ async def move(tx: Tx, authority_id: str, state: str) -> None:
     )
 
 
+async def below(session: Session, authority_id: str) -> list[str]:
+    """The ids of the active CAs in the tree below a CA, its own left out."""
+    rows = await session.all(
+        """WITH RECURSIVE down AS (
+               SELECT id, state, 0 AS depth FROM authorities WHERE id = %(id)s
+               UNION ALL
+               SELECT a.id, a.state, down.depth + 1 FROM authorities a
+               JOIN down ON a.parent_id = down.id WHERE down.depth < 10)
+           SELECT id FROM down WHERE depth > 0 AND state = 'active'""",
+        id=authority_id,
+    )
+    return [row["id"] for row in rows]
+
+
+async def mark_revoked(tx: Tx, authority_id: str, *, reason: str, below: Sequence[str]) -> None:
+    """A CA is revoked; it and those below it sign nothing new."""
+    await tx.run(
+        """UPDATE authorities SET revoked_at = now(), revocation_reason = %(reason)s
+           WHERE id = %(id)s""",
+        id=authority_id,
+        reason=reason,
+    )
+    await tx.run(
+        """UPDATE authorities SET state = 'retiring'
+           WHERE id = ANY(%(ids)s) AND state = 'active'""",
+        ids=[authority_id, *below],
+    )
+
+
 async def chains(session: Session, authority_ids: Sequence[str]) -> dict[str, list[bytes]]:
     """For each CA the certificates from its own to the root, DER, as far as they are made."""
     rows = await session.all(
@@ -141,7 +175,8 @@ async def chains(session: Session, authority_ids: Sequence[str]) -> dict[str, li
 async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
     """The CA that a public address means: a CA's own id, or the signing CA of an issuer."""
     found = await session.one(
-        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL",
+        f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL "
+        "AND sealed_key IS NOT NULL",
         id=issuer_or_ca,
     )
     return found or await signing_for(session, issuer_or_ca)
@@ -150,10 +185,73 @@ async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
 async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
     await tx.run(
         """INSERT INTO authorities (id, issuer_id, parent_id, name, path_length, permitted_names,
-               excluded_names, sealed_key)
+               excluded_names, sealed_key, csr_pem)
            VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(path_length)s,
-                   %(permitted_names)s, %(excluded_names)s, %(sealed_key)s)""",
+                   %(permitted_names)s, %(excluded_names)s, %(sealed_key)s, %(csr_pem)s)""",
         **values,
+    )
+
+
+async def any_of(session: Session, issuer_id: str) -> bool:
+    return bool(
+        await session.value(
+            "SELECT EXISTS (SELECT FROM authorities WHERE issuer_id = %(id)s)", id=issuer_id
+        )
+    )
+
+
+async def any_signed_outside(session: Session, issuer_id: str) -> bool:
+    return bool(
+        await session.value(
+            """SELECT EXISTS (SELECT FROM authorities WHERE issuer_id = %(id)s AND signed_outside
+               AND state <> 'preparing' AND sealed_key IS NOT NULL)""",
+            id=issuer_id,
+        )
+    )
+
+
+async def of_certificate(session: Session, issuer_id: str, cert_der: bytes) -> Row | None:
+    """The CA of an issuer that has exactly this certificate."""
+    return await session.one(
+        f"SELECT {SHOWN} FROM authorities WHERE issuer_id = %(issuer)s AND cert_der = %(der)s",
+        issuer=issuer_id,
+        der=cert_der,
+    )
+
+
+async def insert_signed_outside(tx: Tx, values: Mapping[str, Any]) -> None:
+    """A CA with a certificate from outside; `sealed_key` is null when its key is not here."""
+    await tx.run(
+        """INSERT INTO authorities (id, issuer_id, parent_id, name, state, path_length,
+               permitted_names, excluded_names, sealed_key, cert_der, not_before, not_after,
+               signed_outside, created_at)
+           VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, 'active', %(path_length)s,
+               %(permitted_names)s, %(excluded_names)s, %(sealed_key)s, %(cert_der)s,
+               %(not_before)s, %(not_after)s, true, clock_timestamp())""",
+        **values,
+    )
+
+
+async def insert_waiting(tx: Tx, values: Mapping[str, Any]) -> None:
+    """A CA with a key, whose certificate somebody outside is to sign."""
+    await tx.run(
+        """INSERT INTO authorities (id, issuer_id, name, path_length, sealed_key, csr_pem,
+               signed_outside)
+           VALUES (%(id)s, %(issuer_id)s, %(name)s, %(path_length)s, %(sealed_key)s,
+               %(csr_pem)s, true)""",
+        **values,
+    )
+
+
+async def install(tx: Tx, authority_id: str, values: Mapping[str, Any]) -> None:
+    """Give a waiting CA its certificate, its place and what holds there."""
+    await tx.run(
+        """UPDATE authorities SET state = 'active', parent_id = %(parent_id)s,
+               path_length = %(path_length)s, permitted_names = %(permitted_names)s,
+               excluded_names = %(excluded_names)s, cert_der = %(cert_der)s,
+               not_before = %(not_before)s, not_after = %(not_after)s
+           WHERE id = %(id)s AND state = 'preparing'""",
+        **{**values, "id": authority_id},
     )
 
 
@@ -339,7 +437,7 @@ async def crls_to_refresh(session: Session, before: datetime) -> list[str]:
     """CAs whose CRL is missing, stale, or ends before the given moment."""
     rows = await session.all(
         """SELECT a.id FROM authorities a LEFT JOIN crls c ON c.authority_id = a.id
-           WHERE a.state IN ('active', 'retiring')
+           WHERE a.state IN ('active', 'retiring') AND a.sealed_key IS NOT NULL
              AND (c.der IS NULL OR c.changes > c.covers OR c.next_update < %(before)s)""",
         before=before,
     )

@@ -34,11 +34,13 @@ from certctl.web.api import (
     notifications,
     oidc,
     organisation,
+    outside,
     policies,
     reports,
     roles,
     sessions,
     stats,
+    subordinate,
     users,
 )
 from certctl.web.callers import Authenticate, Callers
@@ -75,6 +77,9 @@ RESOURCES: Final = (
     authorities.issuers,
     hierarchy.of_issuer,
     hierarchy.intermediates,
+    subordinate.of_issuer,
+    subordinate.intermediates,
+    outside.intermediates,
     organisation.profiles,
     organisation.renewal_policies,
     organisation.owners,

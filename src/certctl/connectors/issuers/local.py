@@ -13,15 +13,18 @@ from pydantic import Field
 
 from certctl.connectors import issuer
 from certctl.connectors.issuer import Draft, Issued, Order
+from certctl.domain.errors import Invalid
 from certctl.pki import lint, x509
 from certctl.pki.keys import Signer, key_facts
+from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.serials import new_serial, serial_text
 
 
 @dataclass(frozen=True)
 class Authority:
     """The CA that signs: its certificate (None for a root that is being made), its signer, the
-    chain above it, and the http addresses written into what it issues."""
+    chain above it, and the http addresses written into what it issues. `name_constraints` are its
+    own and those of the CAs above it."""
 
     id: str
     cert_der: bytes | None
@@ -29,6 +32,7 @@ class Authority:
     chain: tuple[bytes, ...]
     base_url: str
     clock: Callable[[], datetime]
+    name_constraints: NameConstraints = NONE
 
     @cached_property
     def not_after(self) -> datetime | None:
@@ -75,6 +79,8 @@ class LocalCA:
 
     def _prepare(self, order: Order) -> Draft:
         ca, serial = self._authority, new_serial()
+        if why := ca.name_constraints.why_not(order.names):
+            raise Invalid(why)
         template = self._template(order, serial)
         tbs = x509.draft(template, ca.cert_der, ca.signer.public_key)
         self._linted[serial_text(serial)] = self._lint(tbs, order)

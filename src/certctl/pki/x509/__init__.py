@@ -4,7 +4,7 @@ from certctl.pki.x509.armour import chain_pem, ders_of_pem, pem
 from certctl.pki.x509.csr import CsrFacts, check_csr_names, read_csr, read_csr_der
 from certctl.pki.x509.drafting import draft, issuer_key_identifier
 from certctl.pki.x509.reading import CertificateFacts, facts
-from certctl.pki.x509.request import make_csr
+from certctl.pki.x509.request import make_ca_csr, make_csr
 from certctl.pki.x509.signing import sign, signature
 from certctl.pki.x509.template import Template, validity
 
@@ -18,6 +18,7 @@ __all__ = [
     "draft",
     "facts",
     "issuer_key_identifier",
+    "make_ca_csr",
     "make_csr",
     "pem",
     "read_csr",

@@ -36,6 +36,21 @@ def make_csr(
     return builder.sign(key, _hash(key)).public_bytes(Encoding.PEM).decode()
 
 
+def make_ca_csr(key: PrivateKey, common_name: str, path_length: int) -> str:
+    """A PKCS#10 request in PEM that asks for the certificate of a CA (RFC 5280 §4.2.1.9)."""
+    wanted = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+         "encipher_only", "decipher_only", "digital_signature"), False
+    )  # fmt: skip
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(_subject(common_name))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **wanted), critical=True)
+    )
+    return builder.sign(key, _hash(key)).public_bytes(Encoding.PEM).decode()
+
+
 def _subject(common_name: str) -> x509.Name:
     if not common_name or len(common_name) > MAX_COMMON_NAME:
         return x509.Name([])

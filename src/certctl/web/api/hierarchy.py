@@ -47,13 +47,19 @@ class SubtreesShown(Out):
 
 
 class CA(Out):
-    """`chain_pem` begins with its own certificate and ends with the root."""
+    """`chain_pem` begins with its own certificate and ends with the root. A CA whose key is held
+    elsewhere (`key_held` false) signs nothing here; where `signed_outside`, `path_len_constraint`
+    and `name_constraints` are what holds at its place, 8 standing for no limit."""
 
     id: str
     issuer_id: str
     parent_ca_id: str | None
     name: str
     state: Literal["preparing", "active", "retiring", "retired"]
+    key_held: bool
+    signed_outside: bool
+    revoked_at: Created | None
+    revocation_reason: str | None
     path_len_constraint: int
     name_constraints: list[SubtreesShown]
     subject: str | None
