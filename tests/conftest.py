@@ -21,7 +21,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from certctl.connectors.reach import Reach
-from certctl.connectors.signers import SealedSigners
+from certctl.connectors.signers.sealed import SealedSigners
 from certctl.jobs import tasks
 from certctl.pki.lint import pkilint_findings
 from certctl.pki.sealing import DataKey, Seals
@@ -32,6 +32,8 @@ from certctl.store.db import Database
 from certctl.store.embedded import EmbeddedPostgres
 from certctl.store.queue import Queue, make_app
 from certctl.store.signals import Signals
+from tests.softhsm import soft as soft
+from tests.softhsm import token_directory as token_directory
 
 PASSPHRASE = b"a passphrase for tests, and only for tests"
 TEMPLATE = "certctl_template"
@@ -124,6 +126,7 @@ async def open_world(
         random=lambda: 0.5,
         data_key=data_key,
         signer=SealedSigners(data_key),
+        key_homes={},
         notifiers={},
         environment_keys=(),
         bootstrap_token_hash=None,

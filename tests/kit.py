@@ -284,6 +284,10 @@ class Watched:
     def public_key(self) -> PublicKey:
         return self.signer.public_key
 
+    @property
+    def repeats(self) -> bool:
+        return self.signer.repeats
+
     def sign(self, data: bytes) -> bytes:
         return self.through(self.signer, data)
 

@@ -100,18 +100,23 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "server_certificate_validity": ("48h", timedelta(days=2), ("30m", "9" * 20 + "d")),
     "audit_checkpoint_interval": ("30m", timedelta(minutes=30), ("59s", "hourly")),
     "audit_checkpoint_dir": ("/srv/kept", Path("/srv/kept"), ()),
+    "pkcs11_module": ("/usr/lib/hsm.so", Path("/usr/lib/hsm.so"), ()),
+    "pkcs11_token": ("certctl", "certctl", ()),
+    "pkcs11_pin": ("123456", "123456", ()),
+    "signer_timeout": ("5s", timedelta(seconds=5), ("0s", "3m", "soon")),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }
 PAIRS = (
     {"server_tls_cert_path", "server_tls_key_path"},
     {"ca_cert_path", "ca_key_path"},
     {"bootstrap_admin_groups", "bootstrap_oidc_provider_id"},
+    {"pkcs11_module", "pkcs11_token", "pkcs11_pin"},
 )
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 def one(field: str, text: str) -> dict[str, str]:
-    """The environment with this setting, and with the other of a pair."""
+    """The environment with this setting, and with the others that go with it."""
     others = {name for pair in PAIRS if field in pair for name in pair - {field}}
     given = {variable(name): "/x" for name in others}
     if field == "database_owner_url":
@@ -144,7 +149,8 @@ def test_a_bad_value_stops_the_start_with_the_name_of_the_setting(field: str, te
 
 
 @pytest.mark.parametrize(
-    "field", ["config_encryption_key", "api_keys_named", "database_url", "database_owner_url"]
+    "field",
+    ["config_encryption_key", "api_keys_named", "database_url", "database_owner_url", "pkcs11_pin"],
 )
 def test_a_secret_is_in_no_refusal_and_no_representation(field: str) -> None:
     secret = "hunter2-hunter2"

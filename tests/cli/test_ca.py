@@ -33,9 +33,19 @@ def test_a_ca_is_created_below_another(server, certctl):
         "name": "Issuing 2027",
         "parent_ca_id": "ica-0",
         "algorithm": "ECDSA-P256",
+        "key_home": "sealed",
         "ttl_days": 900,
         "path_len_constraint": None,
     }
+
+
+def test_a_key_is_made_where_the_words_say(server, certctl):
+    server.says("GET", "issuers/iss-local", ISSUER)
+    server.says("POST", "issuers/iss-local/intermediates", CA)
+    words = ("--parent", "ica-0", "--key-home", "pkcs11", "--algorithm", "RSA-3072")
+    certctl("ca", "create", "Issuing 2027", *words)
+    asked = server.seen[-1].body
+    assert (asked["key_home"], asked["algorithm"]) == ("pkcs11", "RSA-3072")
 
 
 def test_one_ca_is_shown(server, certctl):

@@ -27,6 +27,9 @@ def an_order(*names: str, key: str = "ECDSA", size: int = 256) -> Order:
     return Order(parse_names(names), key, size)
 
 
+PQ = {"keys": (KeyRule("ML-DSA", 65),)}
+
+
 @pytest.mark.parametrize(
     ("order", "changes", "rules"),
     [
@@ -35,6 +38,9 @@ def an_order(*names: str, key: str = "ECDSA", size: int = 256) -> Order:
         (an_order("a.example.test", key="RSA", size=2048), {}, ["allowed_key_algorithms"]),
         (an_order("a.example.test", key="Ed25519"), {}, ["allowed_key_algorithms"]),
         (an_order("a.example.test"), {"keys": ()}, ["allowed_key_algorithms"]),
+        (an_order("a.example.test", key="ML-DSA", size=65), PQ, []),
+        (an_order("a.example.test", key="ML-DSA", size=44), PQ, ["allowed_key_algorithms"]),
+        (an_order("a.example.test"), PQ, ["allowed_key_algorithms"]),
         (an_order("a.example.test.evil.test"), {}, ["required_san_patterns"]),
         (an_order("evil.a.example.test"), {}, ["required_san_patterns"]),
         (an_order("a.example.test", "b.other"), {}, ["required_san_patterns"]),

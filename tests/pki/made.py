@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography import x509 as cx509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp as cocsp
 from cryptography.x509.oid import NameOID
@@ -23,6 +23,9 @@ from certctl.pki.keys import KeyAlgorithm, KeySigner, PrivateKey
 from certctl.pki.serials import new_serial
 from tests.tools import need
 
+# Debian's openssl does not know ML-DSA; Node's does (test_ml_dsa.py).
+ML_DSA = (KeyAlgorithm.ML_DSA_44, KeyAlgorithm.ML_DSA_65, KeyAlgorithm.ML_DSA_87)
+OPENSSL_KNOWS = [algorithm for algorithm in KeyAlgorithm if algorithm not in ML_DSA]
 NOW = datetime.now(UTC)
 YEAR = timedelta(days=365)
 
@@ -169,7 +172,8 @@ def a_csr(
     builder = cx509.CertificateSigningRequestBuilder().subject_name(cx509.Name(attributes))
     if sans:
         builder = builder.add_extension(cx509.SubjectAlternativeName(sans), critical=False)
-    digest = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    is_hashed = isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    digest = hashes.SHA256() if is_hashed else None
     same_again = True if isinstance(key, ec.EllipticCurvePrivateKey) else None
     request = builder.sign(key, digest, ecdsa_deterministic=same_again)
     return request.public_bytes(Encoding.PEM).decode()

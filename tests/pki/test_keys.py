@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from certctl.domain.errors import Invalid
 from certctl.pki import keys
 from certctl.pki.keys import KeyAlgorithm, KeySigner
-from tests.pki.made import a_key, openssl
+from tests.pki.made import OPENSSL_KNOWS, a_key, openssl
 
 E = 65537
 
@@ -35,6 +35,9 @@ E = 65537
         (KeyAlgorithm.RSA_3072, keys.KeyFacts("RSA", 3072)),
         (KeyAlgorithm.RSA_4096, keys.KeyFacts("RSA", 4096)),
         (KeyAlgorithm.ED25519, keys.KeyFacts("Ed25519", 256)),
+        (KeyAlgorithm.ML_DSA_44, keys.KeyFacts("ML-DSA", 44)),
+        (KeyAlgorithm.ML_DSA_65, keys.KeyFacts("ML-DSA", 65)),
+        (KeyAlgorithm.ML_DSA_87, keys.KeyFacts("ML-DSA", 87)),
     ],
 )
 def test_each_algorithm_makes_the_key_it_names_and_no_weak_one(algorithm, facts) -> None:
@@ -101,9 +104,10 @@ def test_a_signature_verifies_for_its_bytes_alone(algorithm) -> None:
 
 
 @pytest.mark.parametrize("algorithm", list(KeyAlgorithm))
-def test_signing_the_same_bytes_twice_gives_the_same_signature(algorithm) -> None:
+def test_a_signer_tells_whether_the_same_bytes_get_the_same_signature(algorithm) -> None:
     signer = KeySigner(a_key(algorithm))
-    assert signer.sign(b"these bytes") == signer.sign(b"these bytes")
+    assert (signer.sign(b"these bytes") == signer.sign(b"these bytes")) == signer.repeats
+    assert signer.repeats == (algorithm in OPENSSL_KNOWS)
 
 
 def test_the_p256_signature_is_the_vector_of_rfc_6979() -> None:

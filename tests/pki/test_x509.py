@@ -18,6 +18,7 @@ from certctl.pki.parts import certificate_parts, tbs_parts
 from tests.pki.made import (
     CA,
     NOW,
+    OPENSSL_KNOWS,
     YEAR,
     a_ca_template,
     a_key,
@@ -63,10 +64,10 @@ def test_openssl_prints_the_same_fingerprint(tmp_path) -> None:
     assert x509.facts(leaf).fingerprint_sha256 == digits
 
 
-@pytest.mark.parametrize("leaf_algorithm", list(KeyAlgorithm))
+@pytest.mark.parametrize("leaf_algorithm", OPENSSL_KNOWS)
 @pytest.mark.parametrize(
     "ca_algorithm",
-    [a for a in KeyAlgorithm if a not in (KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096)],
+    [a for a in OPENSSL_KNOWS if a not in (KeyAlgorithm.RSA_3072, KeyAlgorithm.RSA_4096)],
 )
 def test_openssl_verifies_a_chain_of_every_algorithm(
     ca_algorithm, leaf_algorithm, tmp_path

@@ -308,6 +308,7 @@ async def test_work_is_not_leased_to_a_poll_whose_caller_has_left(world: World) 
         ([{"algorithm": "RSA", "min_size": 2500}], "RSA-3072"),
         ([{"algorithm": "RSA", "min_size": 4096}], "RSA-4096"),
         ([{"algorithm": "Ed25519", "min_size": 0}], "Ed25519"),
+        ([{"algorithm": "ML-DSA", "min_size": 65}], "ML-DSA-65"),
     ],
 )
 async def test_the_agent_is_asked_for_a_key_that_the_profile_allows(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
+from certctl.domain.errors import Invalid, Unsafe
 from certctl.services import approve, sweep
 from certctl.store import migrate
 from certctl.store.migrate import Migration
@@ -90,6 +91,18 @@ async def guarded_and_waiting(world: World) -> None:
         certificate_profile_id=profile,
         csr_pem=kit.a_csr("a.example.test"),
     )
+
+
+async def test_a_ca_whose_key_is_elsewhere_forbids_the_way_back(world: World) -> None:
+    ca_id = await kit.value(world, "SELECT id FROM authorities WHERE parent_id IS NOT NULL")
+    moved = """UPDATE authorities SET sealed_key = NULL, key_home = 'pkcs11', key_reference = id,
+                   public_key = %(key)s WHERE id = %(id)s"""
+    with pytest.raises(Invalid, match="authorities_key_check"):
+        await kit.change(world, moved, key=None, id=ca_id)
+    await kit.change(world, moved, key=b"a public key", id=ca_id)
+    with pytest.raises(Unsafe, match="000016_key_homes"):
+        await migrate.rollback(world.conninfo, 15)
+    assert await kit.value(world, "SELECT key_home FROM authorities WHERE id = %(id)s", id=ca_id)
 
 
 def test_every_migration_can_be_undone() -> None:

@@ -59,7 +59,7 @@ async def test_cas_without_a_key_are_shown_and_do_nothing(site: Site) -> None:
     for name in ("Corp root", "Corp policy"):
         assert (known[name]["key_held"], known[name]["signed_outside"]) == (False, True)
         ca_id = known[name]["id"]
-        assert (await site.pki.get(f"/.well-known/pki/crl/{ca_id}")).status_code == 404
+        assert (await site.client.get(f"/.well-known/pki/crl/{ca_id}")).status_code == 404
         body = {"name": "below", "parent_ca_id": ca_id}
         path = f"/issuers/{issuer}/intermediates"
         refused = await site.refused(409, "POST", path, json=body)

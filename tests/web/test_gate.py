@@ -188,6 +188,18 @@ async def test_readiness_says_which_part_is_not_fit(world: World) -> None:
     assert (answer.status_code, answer.json()["signer"]) == (503, "unavailable")
 
 
+async def test_a_server_of_which_a_part_is_away_still_serves(world: World) -> None:
+    async def partly() -> dict[str, str]:
+        return {"db": "ok", "signer": "partly: CA ica-1: its token is away"}
+
+    opened = open_site(world, readiness=partly)
+    async with opened.client:
+        answer = await opened.client.get("/ready")
+    told = answer.json()
+    assert (answer.status_code, told["status"]) == (200, "ready")
+    assert "ica-1" in told["signer"]
+
+
 async def test_what_is_not_http_is_left_alone(site: Site) -> None:
     door = open_site(site.world).client._transport.app  # type: ignore[attr-defined]
     await door({"type": "lifespan"}, None, None)

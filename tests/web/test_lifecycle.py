@@ -214,7 +214,9 @@ async def test_the_policys_new_fields_go_round(site: Site) -> None:
         assert problem["field"] == field
 
 
-@pytest.mark.parametrize(("algorithm", "least"), [("ECDSA", 256), ("RSA", 2048), ("Ed25519", 0)])
+@pytest.mark.parametrize(
+    ("algorithm", "least"), [("ECDSA", 256), ("RSA", 2048), ("Ed25519", 0), ("ML-DSA", 44)]
+)
 async def test_a_key_rule_without_a_size_means_the_least_that_is_safe(
     site: Site, algorithm: str, least: int
 ) -> None:

@@ -45,12 +45,12 @@ async def test_an_outside_ca_is_certified_and_openssl_takes_its_leaves(
     assert "leaf.pem: OK" in verify(tmp_path, [below, own], root)
     assert (await leaf(site))[1] != own
     assert (await said_of(site, made)).certificate_status is OCSPCertStatus.GOOD
-    assert (await site.pki.get(f"/.well-known/pki/crl/{made['id']}")).status_code == 404
+    assert (await site.client.get(f"/.well-known/pki/crl/{made['id']}")).status_code == 404
 
 
 async def said_of(site: Site, ca: Json) -> cx509.ocsp.OCSPResponse:
     path = f"/.well-known/pki/ocsp/{ca['parent_ca_id']}/{ca['serial_number']}"
-    return load_der_ocsp_response((await site.pki.get(path)).content)
+    return load_der_ocsp_response((await site.client.get(path)).content)
 
 
 async def test_what_may_not_stand_below_is_refused_before_anything_is_signed(site: Site) -> None:

@@ -17,9 +17,11 @@ from psycopg import AsyncConnection
 
 from certctl.boot import keys
 from certctl.connectors import catalog
+from certctl.connectors.key_home import KeyHome
 from certctl.connectors.notifier import Notifier
 from certctl.connectors.reach import Reach
-from certctl.connectors.signers import SealedSigners
+from certctl.connectors.signers.pkcs11 import Token
+from certctl.connectors.signers.sealed import SealedSigners
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
 from certctl.services import sealing
@@ -135,6 +137,20 @@ def notifiers(settings: Settings) -> dict[str, Notifier]:
         name = (error.field or "url").rpartition(".")[2].upper()
         raise Unsafe(f"CERTCTL_WEBHOOK_{name}: {error.message.partition(': ')[2]}") from None
     return {"Webhook": opened}
+
+
+def key_homes(settings: Settings) -> dict[str, KeyHome]:
+    """The places outside the database that the settings name. Raises Unsafe when one cannot be
+    used; whether it answers, its first signature says."""
+    if settings.pkcs11_module is None:
+        return {}
+    token = Token(
+        settings.pkcs11_module,
+        settings.pkcs11_token,
+        pin=settings.pkcs11_pin.get_secret_value(),
+        timeout=settings.signer_timeout,
+    )
+    return {"pkcs11": token}
 
 
 @asynccontextmanager
@@ -259,6 +275,7 @@ async def build(settings: Settings, conninfo: str) -> AsyncIterator[Built]:
             random=random.random,
             data_key=ring,
             signer=SealedSigners(ring),
+            key_homes=key_homes(settings),
             notifiers=notifiers(settings),
             environment_keys=environment_keys(settings),
             bootstrap_token_hash=bootstrap_token_hash(settings),

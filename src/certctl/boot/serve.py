@@ -21,12 +21,13 @@ from certctl.pki import keys as pki_keys
 from certctl.pki import x509
 from certctl.services import authority, checkpoints, firststart, replicas, report, seeding, status
 from certctl.services.access import Authenticator
+from certctl.services.signing import SelfTest
 from certctl.settings import Settings
 from certctl.store import migrate
 from certctl.web.app import Budgets, management_door
 from certctl.web.front import FrontDoor, Rules
 from certctl.web.limits import Limiter
-from certctl.web.public.ops import Readiness
+from certctl.web.public.ops import PARTLY, Readiness
 
 log = logging.getLogger("certctl.serve")
 WORKER_AGE: Final = 60.0
@@ -214,20 +215,23 @@ async def _noted(authenticator: Authenticator) -> None:
 
 
 def readiness(built: Built, plain: socket.socket | None) -> Readiness:
-    """What `/ready` asks: database, migrations, worker, signer, and the planes of this server."""
+    """What `/ready` asks: database, migrations, worker, signer, and the planes of this server. A CA
+    whose key is away is named; the server is unfit only when no CA can sign."""
+    self_test = SelfTest(built.platform)
 
     async def ask() -> dict[str, str]:
         parts = dict.fromkeys(("db", "migrations", "worker", "signer"), "unknown")
         try:
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(5):
                 age = await report.worker_age(built.platform)
                 parts["db"] = "ok"
                 alive = age is not None and age < WORKER_AGE
                 parts["worker"] = "ok" if alive else "no worker has reported for a minute"
                 pending = await migrate.pending(built.conninfo)
                 parts["migrations"] = "pending" if pending else "ok"
-                await authority.self_test(built.platform, firststart.ISSUER_ID)
-                parts["signer"] = "ok"
+                verdict = await self_test()
+                partly = PARTLY if verdict.fit and verdict.away else ""
+                parts["signer"] = partly + (str(verdict) or "no CA is active")
         except (CertctlError, TimeoutError):
             failing = next(name for name, state in parts.items() if state == "unknown")
             parts[failing] = "unavailable"

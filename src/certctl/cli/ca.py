@@ -62,6 +62,9 @@ def create(
     algorithm: Annotated[str, typer.Option(help="ECDSA-P256, ECDSA-P384, RSA-3072, …")] = (
         "ECDSA-P256"
     ),
+    key_home: Annotated[
+        str, typer.Option(help="Where the key is made and stays: sealed or pkcs11.")
+    ] = "sealed",
     days: Annotated[
         int | None, typer.Option(help="Its life, at most that of the CA above.")
     ] = None,
@@ -82,6 +85,7 @@ def create(
         "name": name,
         "parent_ca_id": parent,
         "algorithm": algorithm,
+        "key_home": key_home,
         "ttl_days": days,
         "path_len_constraint": path_length,
     }

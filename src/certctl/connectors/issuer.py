@@ -93,6 +93,11 @@ class SuggestsRenewal(Protocol):
 class Prepares(Protocol):
     """A CA whose certificate can be written down before it is signed."""
 
+    @property
+    def repeats(self) -> bool:
+        """Whether a draft that is signed again gives the same certificate."""
+        ...
+
     async def prepare(self, order: Order) -> Draft:
         """Lint and draft. Raises Invalid naming what the lint found."""
 

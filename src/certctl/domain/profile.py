@@ -12,9 +12,15 @@ from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
 
 EKUS = ("serverAuth", "clientAuth", "codeSigning", "emailProtection", "timeStamping")
-# Key families, each with the range that a rule's `min_size` may have: from the weakest key that is
-# safe to the strongest that agents make.
-KEY_SIZES: Final = {"ECDSA": range(256, 385), "RSA": range(2048, 4097), "Ed25519": range(257)}
+ML_DSA_SETS: Final = (44, 65, 87)
+# Key families, each with the values that a rule's `min_size` may have: from the weakest key that is
+# safe to the strongest that agents make. The size of an ML-DSA key is its parameter set.
+KEY_SIZES: Final[Mapping[str, Sequence[int]]] = {
+    "ECDSA": range(256, 385),
+    "RSA": range(2048, 4097),
+    "Ed25519": range(257),
+    "ML-DSA": ML_DSA_SETS,
+}
 
 
 SHORT: Final = timedelta(hours=1)
@@ -23,7 +29,7 @@ SHORTEST: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class KeyRule:
-    """One permitted key family and its least size in bits."""
+    """One permitted key family and its least size in bits, or parameter set of ML-DSA."""
 
     algorithm: str
     min_size: int
@@ -67,6 +73,8 @@ def preferred_key(rules: Sequence[Mapping[str, Any]]) -> str:
         return f"RSA-{next(size for size in (2048, 3072, 4096) if size >= first['min_size'])}"
     if first["algorithm"] == "ECDSA":
         return "ECDSA-P256" if first["min_size"] <= 256 else "ECDSA-P384"
+    if first["algorithm"] == "ML-DSA":
+        return f"ML-DSA-{first['min_size']}"
     return str(first["algorithm"])
 
 
@@ -85,8 +93,15 @@ def key_violations(profile: Profile, algorithm: str, size: int) -> list[str]:
     for rule in profile.keys:
         if rule.algorithm == algorithm and size >= rule.min_size:
             return []
-    allowed = ", ".join(f"{r.algorithm} of at least {r.min_size} bits" for r in profile.keys)
-    return [f"allowed_key_algorithms: a {algorithm} key of {size} bits is not among: {allowed}"]
+    allowed = ", ".join(_at_least(rule) for rule in profile.keys)
+    key = f"an ML-DSA-{size} key" if algorithm == "ML-DSA" else f"a {algorithm} key of {size} bits"
+    return [f"allowed_key_algorithms: {key} is not among: {allowed}"]
+
+
+def _at_least(rule: KeyRule) -> str:
+    if rule.algorithm == "ML-DSA":
+        return f"ML-DSA-{rule.min_size} or higher"
+    return f"{rule.algorithm} of at least {rule.min_size} bits"
 
 
 def name_violations(profile: Profile, names: tuple[Name, ...]) -> list[str]:

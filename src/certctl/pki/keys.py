@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
     load_der_private_key,
+    load_der_public_key,
     load_pem_private_key,
 )
 
@@ -27,12 +28,22 @@ from certctl.domain.errors import Invalid
 from certctl.pki import der
 from certctl.pki.weakness import weakness as weakness
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
-PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
+MLDSAPrivateKey = mldsa.MLDSA44PrivateKey | mldsa.MLDSA65PrivateKey | mldsa.MLDSA87PrivateKey
+MLDSAPublicKey = mldsa.MLDSA44PublicKey | mldsa.MLDSA65PublicKey | mldsa.MLDSA87PublicKey
+PrivateKey = (
+    ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | MLDSAPrivateKey
+)
+PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey | MLDSAPublicKey
 
 ECDSA_SHA256, ECDSA_SHA384 = "1.2.840.10045.4.3.2", "1.2.840.10045.4.3.3"
 RSA_SHA256 = "1.2.840.113549.1.1.11"
 ED25519 = "1.3.101.112"
+ML_DSA: Final = {  # RFC 9881 §2
+    44: "2.16.840.1.101.3.4.3.17",
+    65: "2.16.840.1.101.3.4.3.18",
+    87: "2.16.840.1.101.3.4.3.19",
+}
+KINDS: Final = "ECDSA, RSA, Ed25519 nor ML-DSA"
 
 
 class KeyAlgorithm(StrEnum):
@@ -44,13 +55,17 @@ class KeyAlgorithm(StrEnum):
     RSA_3072 = "RSA-3072"
     RSA_4096 = "RSA-4096"
     ED25519 = "Ed25519"
+    ML_DSA_44 = "ML-DSA-44"
+    ML_DSA_65 = "ML-DSA-65"
+    ML_DSA_87 = "ML-DSA-87"
 
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """A public key's family and its size in bits (of the modulus, or of the curve)."""
+    """A public key's family and its size in bits (of the modulus, or of the curve); of ML-DSA the
+    parameter set: 44, 65 or 87."""
 
-    algorithm: Literal["ECDSA", "RSA", "Ed25519"]
+    algorithm: Literal["ECDSA", "RSA", "Ed25519", "ML-DSA"]
     size: int
 
 
@@ -59,6 +74,11 @@ class Signer(Protocol):
 
     @property
     def public_key(self) -> PublicKey: ...
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the same bytes get the same signature each time."""
+        ...
 
     def sign(self, data: bytes) -> bytes:
         """The signature over `data`, by the algorithm `signature_algorithm_der` names.
@@ -72,13 +92,18 @@ class Signer(Protocol):
 @dataclass(frozen=True)
 class KeySigner:
     """Signs with a key held in memory; ECDSA deterministically (RFC 6979), so that signing the
-    same bytes again gives the same certificate."""
+    same bytes again gives the same certificate. ML-DSA is hedged (FIPS 204 §3.4) and repeats
+    nothing."""
 
     private_key: PrivateKey
 
     @property
     def public_key(self) -> PublicKey:
         return self.private_key.public_key()
+
+    @property
+    def repeats(self) -> bool:
+        return not isinstance(self.private_key, MLDSAPrivateKey)
 
     def sign(self, data: bytes) -> bytes:
         key = self.private_key
@@ -99,6 +124,12 @@ def generate(algorithm: KeyAlgorithm) -> PrivateKey:
             return ec.generate_private_key(ec.SECP384R1())
         case KeyAlgorithm.ED25519:
             return ed25519.Ed25519PrivateKey.generate()
+        case KeyAlgorithm.ML_DSA_44:
+            return mldsa.MLDSA44PrivateKey.generate()
+        case KeyAlgorithm.ML_DSA_65:
+            return mldsa.MLDSA65PrivateKey.generate()
+        case KeyAlgorithm.ML_DSA_87:
+            return mldsa.MLDSA87PrivateKey.generate()
         case _:
             return rsa.generate_private_key(65537, int(algorithm.removeprefix("RSA-")))
 
@@ -142,10 +173,10 @@ def load_der(data: bytes) -> PrivateKey:
 
 
 def supported(key: object) -> PublicKey:
-    """`key`, if it is an ECDSA, RSA or Ed25519 public key; Invalid otherwise."""
+    """`key`, if it is an ECDSA, RSA, Ed25519 or ML-DSA public key; Invalid otherwise."""
     if isinstance(key, PublicKey):
         return key
-    raise Invalid("the key is neither ECDSA, RSA nor Ed25519")
+    raise Invalid(f"the key is neither {KINDS}")
 
 
 def key_facts(key: PublicKey) -> KeyFacts:
@@ -154,13 +185,33 @@ def key_facts(key: PublicKey) -> KeyFacts:
         return KeyFacts("RSA", key.key_size)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return KeyFacts("ECDSA", key.key_size)
-    return KeyFacts("Ed25519", 256)
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return KeyFacts("Ed25519", 256)
+    return KeyFacts("ML-DSA", _parameter_set(key))
+
+
+def _parameter_set(key: MLDSAPublicKey) -> int:
+    if isinstance(key, mldsa.MLDSA44PublicKey):
+        return 44
+    return 65 if isinstance(key, mldsa.MLDSA65PublicKey) else 87
+
+
+def spki(key: PublicKey) -> bytes:
+    """The SubjectPublicKeyInfo, DER."""
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def load_spki(data: bytes) -> PublicKey:
+    """The public key in a SubjectPublicKeyInfo, DER; Invalid when it is none that we use."""
+    try:
+        return supported(load_der_public_key(data))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise Invalid("not a public key in DER") from error
 
 
 def spki_sha256(key: PublicKey) -> str:
     """SHA-256 of the SubjectPublicKeyInfo, lower-case hex: the same key gives the same text."""
-    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(spki).hexdigest()
+    return hashlib.sha256(spki(key)).hexdigest()
 
 
 def key_identifier(key: PublicKey) -> bytes:
@@ -171,7 +222,8 @@ def key_identifier(key: PublicKey) -> bytes:
 def signature_algorithm_der(key: PublicKey) -> bytes:
     """AlgorithmIdentifier of the signatures that `key` verifies.
 
-    NULL parameters for RSA (RFC 4055 §5), none for ECDSA (RFC 5758 §3.2) and Ed25519 (RFC 8410 §3).
+    NULL parameters for RSA (RFC 4055 §5), none for ECDSA (RFC 5758 §3.2), Ed25519 (RFC 8410 §3) and
+    ML-DSA (RFC 9881 §3).
 
     Raises:
         Invalid: for a curve other than P-256 and P-384.
@@ -181,7 +233,9 @@ def signature_algorithm_der(key: PublicKey) -> bytes:
     if isinstance(key, ec.EllipticCurvePublicKey):
         wide = isinstance(ecdsa_hash(key.curve), hashes.SHA384)
         return der.sequence(der.oid(ECDSA_SHA384 if wide else ECDSA_SHA256))
-    return der.sequence(der.oid(ED25519))
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return der.sequence(der.oid(ED25519))
+    return der.sequence(der.oid(ML_DSA[_parameter_set(key)]))
 
 
 def verifies(key: PublicKey, signature: bytes, data: bytes) -> bool:
@@ -210,4 +264,4 @@ def ecdsa_hash(curve: ec.EllipticCurve) -> hashes.SHA256 | hashes.SHA384:
 def _supported_private(key: object) -> PrivateKey:
     if isinstance(key, PrivateKey):
         return key
-    raise Invalid("the private key is neither ECDSA, RSA nor Ed25519")
+    raise Invalid(f"the private key is neither {KINDS}")

@@ -27,7 +27,8 @@ def make_pkcs12(name: str, chain: Sequence[bytes], *, key_pem: str | None, passw
     0.1 s with a password.
 
     Raises:
-        Invalid: naming `password`, when it has fewer than 8 characters and guards a key.
+        Invalid: naming `password`, when it has fewer than 8 characters and guards a key; naming
+            `format` for an ML-DSA key, which the library cannot write.
     """
     if key_pem is not None and len(password) < SHORTEST:
         raise Invalid(
@@ -36,6 +37,8 @@ def make_pkcs12(name: str, chain: Sequence[bytes], *, key_pem: str | None, passw
         )
     leaf, *rest = (x509.load_der_x509_certificate(der) for der in chain)
     key = None if key_pem is None else keys.load_pem(key_pem)
+    if isinstance(key, keys.MLDSAPrivateKey):
+        raise Invalid("a PKCS #12 file cannot hold an ML-DSA key: take PEM", field="format")
     return pkcs12.serialize_key_and_certificates(
         name.encode(), key, leaf, rest, _encryption(password)
     )

@@ -19,6 +19,7 @@ from cryptography.x509 import ocsp as parsed
 from cryptography.x509.oid import ExtendedKeyUsageOID, SignatureAlgorithmOID
 
 from certctl.domain.errors import Invalid, Refused, Unavailable
+from certctl.pki.keys import MLDSAPublicKey
 from certctl.pki.ocsp import SHA1, SHA256, CertId, matches
 from certctl.pki.parts import certificate_parts
 from certctl.pki.unreadable import UNREADABLE
@@ -145,7 +146,7 @@ def _has_signed(certificate: x509.Certificate, response: parsed.OCSPResponse) ->
     key, data = certificate.public_key(), response.tbs_response_bytes
     algorithm = response.signature_hash_algorithm
     try:
-        if isinstance(key, ed25519.Ed25519PublicKey):
+        if isinstance(key, ed25519.Ed25519PublicKey | MLDSAPublicKey):
             key.verify(response.signature, data)
             return True
         if not isinstance(algorithm, STRONG):

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 MIN_EXPONENT, MAX_EXPONENT_BITS = 65537, 256
 FERMAT_ROUNDS = 100
+# Families without weak members.
+STRONG = (
+    ed25519.Ed25519PublicKey,
+    mldsa.MLDSA44PublicKey,
+    mldsa.MLDSA65PublicKey,
+    mldsa.MLDSA87PublicKey,
+)
 
 
 def _primes_below(limit: int) -> list[int]:
@@ -35,9 +42,9 @@ def weakness(key: object) -> str | None:
     if isinstance(key, ec.EllipticCurvePublicKey):
         known = isinstance(key.curve, ec.SECP256R1 | ec.SECP384R1)
         return None if known else f"is on the curve {key.curve.name}; use P-256 or P-384"
-    if isinstance(key, ed25519.Ed25519PublicKey):
+    if isinstance(key, STRONG):
         return None
-    return "is neither ECDSA, RSA nor Ed25519"
+    return "is neither ECDSA, RSA, Ed25519 nor ML-DSA"
 
 
 @lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ Every signature, also of a CA, a responder or the server, is written down as an 
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -23,11 +24,12 @@ from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
 from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.sealing import Place
-from certctl.services import audit, plain
+from certctl.services import audit, ca_keys, plain
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
 from certctl.store.db import Row, Session, Tx
 
+log = logging.getLogger("certctl.authority")
 ROOT_LIFETIME: Final = timedelta(days=3650)
 ISSUING_LIFETIME: Final = timedelta(days=1825)
 
@@ -44,19 +46,17 @@ class Held:
     key_place: Place
 
 
-def key_place(authority_id: str) -> Place:
-    return Place("authorities", "sealed_key", authority_id)
-
-
 async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
     """A CA of ours, ready to sign. Raises Conflict when its key is not here."""
-    if row["sealed_key"] is None:
+    if row["key_home"] == ca_keys.NONE:
         raise Conflict(f"the key of CA {row['id']} is not held here: it signs nothing")
     above = await authorities.chain(session, row["id"])
+    signer, run = ca_keys.opened(on, row)
     return Authority(
         id=row["id"],
         cert_der=row["cert_der"],
-        signer=on.signer(key_place(row["id"]), row["sealed_key"]),
+        signer=signer,
+        run=run,
         chain=tuple(bytes(ca["cert_der"]) for ca in above if ca["cert_der"] and ca["parent_id"]),
         base_url=on.terms.public_url,
         clock=on.clock,
@@ -127,17 +127,19 @@ async def intended(
 ) -> Draft:
     """The draft that an interrupted run for `job_id` left, or a new one, committed.
 
-    What was drafted for another CA, which has been replaced since, is closed.
+    Closed is what was drafted for another CA, which has been replaced since; and what may have been
+    signed with a key that signs differently each time: no serial is ever on two certificates.
     """
     async with on.db.transaction() as tx:
         found = await authorities.open_intent(tx, job_id)
-        if found is not None and found["authority_id"] != authority_id:
+        replaced = found is not None and found["authority_id"] != authority_id
+        if found is not None and (replaced or not ca.repeats):
             await authorities.settle_intent(
                 tx,
                 found["authority_id"],
                 found["serial_number"],
                 state="closed",
-                note="CA replaced",
+                note="CA replaced" if replaced else "signed perhaps, and not to be signed again",
             )
             found = None
     if found is not None:
@@ -160,6 +162,7 @@ class NewAuthority:
     algorithm: keys.KeyAlgorithm = keys.KeyAlgorithm.ECDSA_P256
     lifetime: timedelta | None = None
     name_constraints: NameConstraints = NONE
+    key_home: str = ca_keys.SEALED
 
 
 async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
@@ -168,17 +171,21 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
     async with on.db.transaction() as tx:
         existing = await authorities.by_name(tx, wish.issuer_id, wish.name)
         authority_id = str(existing["id"]) if existing else await prepare(on, tx, wish, key)
-    await complete(on, actor, authority_id, lifetime=wish.lifetime)
+    await complete(on, actor, authority_id, wish=wish)
     return authority_id
 
 
-async def new_key(wish: NewAuthority) -> keys.PrivateKey:
-    """Apart from the event loop and from transactions: RSA takes seconds."""
+async def new_key(wish: NewAuthority) -> keys.PrivateKey | None:
+    """Apart from the event loop and from transactions: RSA takes seconds. None where the key is to
+    be made outside."""
+    if wish.key_home != ca_keys.SEALED:
+        return None
     return await asyncio.to_thread(keys.generate, wish.algorithm)
 
 
-async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey) -> str:
-    """A CA with its sealed key, committed before anything is signed for it."""
+async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey | None) -> str:
+    """A CA with its sealed key, or the reference of one that is still to be made, committed before
+    anything is signed for it."""
     authority_id = new_id("ica", tx.now)
     await authorities.insert(
         tx,
@@ -190,21 +197,24 @@ async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey
             "path_length": wish.path_length,
             "permitted_names": list(wish.name_constraints.permitted),
             "excluded_names": list(wish.name_constraints.excluded),
-            "sealed_key": on.data_key.seal(keys.to_der(key), key_place(authority_id)),
+            "key_home": wish.key_home,
+            "key_reference": authority_id if key is None else None,
+            "sealed_key": key and on.data_key.seal(keys.to_der(key), ca_keys.place(authority_id)),
             "csr_pem": None,
         },
     )
     return authority_id
 
 
-async def complete(
-    on: Platform, actor: Actor, authority_id: str, *, lifetime: timedelta | None
-) -> None:
-    """Sign the certificate of a prepared CA, by itself for a root and by its parent otherwise."""
+async def complete(on: Platform, actor: Actor, authority_id: str, *, wish: NewAuthority) -> None:
+    """Sign the certificate of a prepared CA, by itself for a root and by its parent otherwise. Of
+    the wish, lifetime and algorithm count, as far as they were not settled before."""
     async with on.db.read() as session:
         row = await authorities.get(session, authority_id)
         if row["state"] != "preparing":
             return
+    row = await ca_keys.made(on, row, wish.algorithm)
+    async with on.db.read() as session:
         parent_id = row["parent_id"]
         signing = await authorities.get(session, parent_id) if parent_id else row
         if parent_id and signing["state"] != "active":
@@ -214,8 +224,8 @@ async def complete(
     order = Order(
         names=(),
         common_name=row["name"],
-        public_key=_public_key(on, row),
-        lifetime=lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME),
+        public_key=ca_keys.public_key(on, row),
+        lifetime=wish.lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME),
         ekus=(),
         purpose="ca",
         path_length=row["path_length"],
@@ -226,6 +236,12 @@ async def complete(
     issued = await ca.complete(draft)
     facts = x509.facts(issued.cert_der)
     async with on.db.transaction() as tx:
+        if (await authorities.lock(tx, authority_id))["state"] != "preparing":
+            note = "another run was there first"
+            await authorities.settle_intent(
+                tx, signing["id"], draft.serial, state="closed", note=note
+            )
+            return
         await authorities.settle_intent(tx, signing["id"], draft.serial, state="issued")
         await authorities.activate(
             tx,
@@ -242,13 +258,8 @@ async def complete(
             category=Category.CONFIG,
             name=row["name"],
             fingerprint_sha256=facts.fingerprint_sha256,
+            key_home=row["key_home"],
         )
-
-
-def _public_key(on: Platform, row: Row) -> keys.PublicKey:
-    if row["sealed_key"] is None:
-        return x509.read_csr(row["csr_pem"]).public_key
-    return on.signer(key_place(row["id"]), row["sealed_key"]).public_key
 
 
 def constraints_of(row: Row) -> NameConstraints:
@@ -258,11 +269,17 @@ def constraints_of(row: Row) -> NameConstraints:
 async def service_certificate(
     on: Platform, authority_id: str, purpose: Purpose, *, grace: timedelta
 ) -> Held:
-    """The platform's own certificate for a purpose; a new one when less than `grace` is left."""
+    """The platform's own certificate for a purpose; a new one when less than `grace` is left. While
+    the CA's key is away the old one serves to its end."""
     async with on.db.read() as session:
         row = await authorities.service_certificate(session, purpose, authority_id)
     if row is None or row["not_after"] - on.clock() <= grace or _other_names(on, row):
-        row = await _issue_service_certificate(on, authority_id, purpose, replaces=row)
+        try:
+            row = await _issue_service_certificate(on, authority_id, purpose, replaces=row)
+        except Unavailable as error:
+            if row is None or row["not_after"] <= on.clock():
+                raise
+            log.warning("CA %s: its %s is not renewed: %s", authority_id, purpose, error.message)
     async with on.db.read() as session:
         ca = await open_authority(on, session, await authorities.get(session, authority_id))
     place = Place("service_certificates", "sealed_key", row["id"])
@@ -398,17 +415,3 @@ async def certificate(on: Platform, authority_id: str) -> bytes:
     if row["cert_der"] is None:
         raise NotFound(f"CA {authority_id} does not exist")
     return bytes(row["cert_der"])
-
-
-async def self_test(on: Platform, issuer_id: str) -> None:
-    """Whether the key of the CA that signs for an issuer can sign now.
-
-    Raises:
-        NotFound, Unsafe or Unavailable: when not.
-    """
-    async with on.db.read() as session:
-        row = await authorities.signing_for(session, issuer_id)
-        if row is None:
-            raise NotFound(f"issuer {issuer_id} has no active CA")
-        ca = await open_authority(on, session, row)
-    await LocalCA(ca).check()

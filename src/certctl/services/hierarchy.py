@@ -6,25 +6,28 @@ a retired one has nothing left to answer for.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 from certctl.connectors import catalog
 from certctl.connectors.issuers.local import LocalCA
 from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.audit import Category
-from certctl.domain.errors import Conflict, Invalid, NotFound
+from certctl.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_names
 from certctl.pki import x509
-from certctl.services import audit, authority
+from certctl.services import audit, authority, ca_keys, status
 from certctl.services.authority import NewAuthority
 from certctl.services.firststart import ISSUER_ID
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
 from certctl.store.db import Row, Session, Tx
 
+log = logging.getLogger("certctl.hierarchy")
 MANAGE: Final = Permission.CA_HIERARCHY_MANAGE
 
 
@@ -56,6 +59,7 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
             is not active, or no CA may stand below it.
     """
     actor.everywhere(MANAGE)
+    ca_keys.check(on, wish.key_home, wish.algorithm)
     key = await authority.new_key(wish)
     async with on.db.transaction() as tx:
         # Of two requests for the same issuer the second sees what the first has made.
@@ -74,8 +78,20 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
         authority_id = (
             str(existing["id"]) if existing else await authority.prepare(on, tx, wish, key)
         )
-    await authority.complete(on, actor, authority_id, lifetime=wish.lifetime)
+    await authority.complete(on, actor, authority_id, wish=wish)
+    await _provide(on, wish, authority_id)
     return await get(on, actor, authority_id)
+
+
+async def _provide(on: Platform, wish: NewAuthority, authority_id: str) -> None:
+    """What the CA answers with, made while its key is there; upkeep would do it later."""
+    try:
+        await status.responder(on, authority_id)
+        await status.crl_of(on, authority_id)
+        if wish.issuer_id == ISSUER_ID and wish.path_length == 0:
+            await authority.service_certificate(on, authority_id, "server", grace=timedelta(0))
+    except Unavailable as error:
+        log.warning("CA %s: what it answers with is not made yet: %s", authority_id, error.message)
 
 
 async def inherited(tx: Tx, wish: NewAuthority) -> NewAuthority:
@@ -106,7 +122,7 @@ async def check_place(tx: Tx, wish: NewAuthority) -> None:
     if parent["state"] != "active":
         words = f"CA {wish.parent_id} is {parent['state']} and signs nothing new"
         raise Conflict(words, field="parent_ca_id")
-    if parent["sealed_key"] is None:
+    if not ca_keys.is_held(parent):
         words = f"the key of CA {wish.parent_id} is not held here: it signs nothing"
         raise Conflict(words, field="parent_ca_id")
     limit = parent["path_length"] - 1
@@ -192,7 +208,7 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         "parent_ca_id": row["parent_id"],
         "name": row["name"],
         "state": row["state"],
-        "key_held": row["sealed_key"] is not None,
+        "key_held": ca_keys.is_held(row),
         "signed_outside": row["signed_outside"],
         "revoked_at": row["revoked_at"],
         "revocation_reason": row["revocation_reason"],
@@ -202,6 +218,8 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         ]
         if authority.constraints_of(row)
         else [],
+        "key_home": row["key_home"],
+        "key_reference": row["key_reference"],
         "subject": facts and facts.subject,
         "key_algorithm": facts and facts.key.algorithm,
         "key_size": facts and facts.key.size,

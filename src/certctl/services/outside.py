@@ -13,7 +13,7 @@ from certctl.domain.ids import new_id
 from certctl.domain.revocation import Reason
 from certctl.pki import x509
 from certctl.pki.name_constraints import NONE, NameConstraints
-from certctl.services import audit, authority, blocked, hierarchy, revoke
+from certctl.services import audit, authority, blocked, ca_keys, hierarchy, revoke
 from certctl.services.authority import NewAuthority
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
@@ -53,23 +53,23 @@ async def sign(on: Platform, actor: Actor, parent_id: str, request: Request) -> 
         await rows.lock(tx, rows.ISSUERS, parent["issuer_id"], within=EVERYTHING)
         await blocked.check(tx, csr.spki_sha256)
         existing = await authorities.by_name(tx, parent["issuer_id"], name)
+        wish = NewAuthority(
+            parent["issuer_id"], parent_id, name, request.path_length, lifetime=request.lifetime,
+            name_constraints=request.name_constraints, key_home=ca_keys.NONE,
+        )  # fmt: skip
         if existing is None:
-            wish = NewAuthority(
-                parent["issuer_id"], parent_id, name, request.path_length,
-                name_constraints=request.name_constraints,
-            )  # fmt: skip
             authority_id = await _prepare(tx, wish, request.csr_pem)
         elif _is_cut_off(existing, parent_id, csr):
             authority_id = str(existing["id"])
         else:
             raise Conflict(f"name {name!r} is already in use", field="name")
-    await authority.complete(on, actor, authority_id, lifetime=request.lifetime)
+    await authority.complete(on, actor, authority_id, wish=wish)
     return await hierarchy.get(on, actor, authority_id)
 
 
 def _is_cut_off(row: Row, parent_id: str, csr: x509.CsrFacts) -> bool:
     """Whether it is this request that was interrupted: requests for one key may differ in bytes."""
-    if row["state"] != "preparing" or row["sealed_key"] or row["parent_id"] != parent_id:
+    if row["state"] != "preparing" or ca_keys.is_held(row) or row["parent_id"] != parent_id:
         return False
     return x509.read_csr(row["csr_pem"]).spki_sha256 == csr.spki_sha256
 
@@ -88,6 +88,8 @@ async def _prepare(tx: Tx, wish: NewAuthority, csr_pem: str) -> str:
             "path_length": wish.path_length,
             "permitted_names": list(wish.name_constraints.permitted),
             "excluded_names": list(wish.name_constraints.excluded),
+            "key_home": wish.key_home,
+            "key_reference": None,
             "sealed_key": None,
             "csr_pem": csr_pem,
         },
@@ -132,7 +134,7 @@ async def _check_revocable(tx: Tx, row: Row) -> None:
     if row["parent_id"] is None:
         raise Conflict(f"CA {row['id']} is a root: take it out of the trust stores instead")
     parent = await authorities.get(tx, row["parent_id"])
-    if row["signed_outside"] or parent["sealed_key"] is None:
+    if row["signed_outside"] or not ca_keys.is_held(parent):
         raise Conflict(f"CA {row['id']} was signed outside: have it revoked there, and retire it")
 
 

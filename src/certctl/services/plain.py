@@ -52,7 +52,7 @@ def _check_profile(values: Mapping[str, Any]) -> None:
         if rule["min_size"] not in profiles.KEY_SIZES.get(rule["algorithm"], ()):
             raise Invalid(
                 "allowed_key_algorithms: RSA with a min_size of 2048 to 4096 bits, ECDSA of 256 "
-                "to 384, Ed25519",
+                "to 384, Ed25519, ML-DSA of 44, 65 or 87",
                 field="allowed_key_algorithms",
             )
     for eku in values.get("allowed_ekus") or ():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from certctl.connectors.key_home import KeyHome
 from certctl.connectors.notifier import Notifier
 from certctl.connectors.reach import Reach
 from certctl.pki.keys import Signer
@@ -82,7 +83,8 @@ class EnvironmentKey:
 
 @dataclass(frozen=True)
 class Platform:
-    """`signer` opens the private key that is sealed at a place; `notifiers` are the channels that
+    """`signer` opens the private key that is sealed at a place, `key_homes` are the places outside
+    the database where keys of CAs may live, by name; `notifiers` are the channels that
     are configured, by name; `reach` is where calls to systems of others may go."""
 
     db: Database
@@ -92,6 +94,7 @@ class Platform:
     random: Callable[[], float]
     data_key: Seals
     signer: Callable[[Place, bytes], Signer]
+    key_homes: Mapping[str, KeyHome]
     notifiers: Mapping[str, Notifier]
     environment_keys: tuple[EnvironmentKey, ...]
     bootstrap_token_hash: bytes | None

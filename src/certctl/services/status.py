@@ -96,7 +96,12 @@ class Responder:
             row = await authorities.resolve(session, issuer_or_ca)
         if row is None or row["cert_der"] is None:
             raise NotFound(f"{issuer_or_ca} is neither an issuer nor a CA of this server")
-        held = await responder(self.platform, row["id"])
+        # Renewing in good time is the timetable's work: who asks here is not to wait for a key.
+        terms = self.platform.terms
+        grace = min(terms.ocsp_validity, terms.responder_grace)
+        held = await authority.service_certificate(
+            self.platform, row["id"], "ocsp_responder", grace=grace
+        )
         return _Known(row["id"], bytes(row["cert_der"]), held, now + LOOK_AGAIN)
 
     async def _signed(
@@ -174,10 +179,12 @@ async def responder(on: Platform, authority_id: str) -> Held:
 
 
 async def crl_of(on: Platform, issuer_or_ca: str) -> Answer:
-    """The present CRL of a CA; a new one when the last is stale or about to end.
+    """The present CRL of a CA; a new one when the last is stale or about to end. While the CA's key
+    is away the last one serves to its end.
 
     Raises:
         NotFound: when no CA of ours has that id.
+        Unavailable: when the key is away and the last CRL is over.
     """
     async with on.db.read() as session:
         row = await authorities.resolve(session, issuer_or_ca)
@@ -185,7 +192,12 @@ async def crl_of(on: Platform, issuer_or_ca: str) -> Answer:
             raise NotFound(f"{issuer_or_ca} is neither an issuer nor a CA of this server")
         kept = await authorities.crl(session, row["id"])
     if kept is None or _is_worn(on, kept):
-        kept = await refresh_crl(on, row["id"])
+        try:
+            kept = await refresh_crl(on, row["id"])
+        except Unavailable as error:
+            if kept is None or kept["next_update"] <= on.clock():
+                raise
+            log.warning("CA %s: its CRL is not renewed: %s", row["id"], error.message)
     return Answer(bytes(kept["der"]), kept["this_update"], kept["next_update"], int(kept["number"]))
 
 
@@ -207,14 +219,15 @@ async def refresh_crl(on: Platform, authority_id: str) -> Row:
         "this_update": this_update,
         "next_update": this_update + on.terms.crl_validity,
     }
-    made["der"] = await asyncio.to_thread(_build_crl, ca, entries, made)
+    linted = await asyncio.to_thread(_draft_crl, ca, entries, made)
+    made["der"] = await ca.run(x509.sign, linted, ca.signer)
     async with on.db.transaction() as tx:
         await authorities.put_crl(tx, authority_id, covers=reserved["changes"], **made)
         await wake(tx, CHANGED)
     return made
 
 
-def _build_crl(ca: Authority, entries: list[Row], made: Row) -> bytes:
+def _draft_crl(ca: Authority, entries: list[Row], made: Row) -> lint.Linted:
     if ca.cert_der is None:
         raise Unavailable(f"CA {ca.id} has no certificate yet")
     tbs = crl.draft_crl(
@@ -232,8 +245,7 @@ def _build_crl(ca: Authority, entries: list[Row], made: Row) -> bytes:
         ],
         issuer_public_key=ca.signer.public_key,
     )
-    linted = lint.check_crl(tbs, ca.signer.public_key, shape=(ca.id, bool(entries)))
-    return x509.sign(linted, ca.signer)
+    return lint.check_crl(tbs, ca.signer.public_key, shape=(ca.id, bool(entries)))
 
 
 async def keep_fresh(on: Platform) -> int:

@@ -17,8 +17,7 @@ from certctl.domain.ids import new_id
 from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
 from certctl.pki.subordinate import CERTIFICATE, Link, read_chain
-from certctl.services import audit, blocked, hierarchy
-from certctl.services.authority import key_place
+from certctl.services import audit, blocked, ca_keys, hierarchy
 from certctl.services.firststart import ISSUER_ID
 from certctl.services.platform import Platform
 from certctl.store import authorities, rows
@@ -69,7 +68,7 @@ async def load(on: Platform, actor: Actor, wish: Import) -> dict[str, Any]:
         await _check_name(tx, wish.issuer_id, name)
         parent_id = await _place(on, tx, wish.issuer_id, links)
         authority_id = new_id("ica", tx.now)
-        sealed = on.data_key.seal(keys.to_der(key), key_place(authority_id))
+        sealed = on.data_key.seal(keys.to_der(key), ca_keys.place(authority_id))
         values = _values(links[0], parent_id)
         await authorities.insert_signed_outside(
             tx,
@@ -104,7 +103,7 @@ async def request(on: Platform, actor: Actor, wish: Wanted) -> dict[str, Any]:
                 "issuer_id": wish.issuer_id,
                 "name": wish.name,
                 "path_length": wish.path_length,
-                "sealed_key": on.data_key.seal(keys.to_der(key), key_place(authority_id)),
+                "sealed_key": on.data_key.seal(keys.to_der(key), ca_keys.place(authority_id)),
                 "csr_pem": csr_pem,
             },
         )

@@ -314,6 +314,17 @@ class Settings(BaseModel):
         None,
         description="Directory where signed checkpoints are also written, to be kept elsewhere",
     )
+    pkcs11_module: Path | None = Field(
+        None, description="Library of the PKCS#11 token where keys of CAs may be made"
+    )
+    pkcs11_token: str = Field("", description="Label of the token")
+    pkcs11_pin: SecretStr = Field(SecretStr(""), description="The token's user PIN")
+    signer_timeout: Duration = Field(
+        timedelta(seconds=10),
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=2),
+        description="Longest wait for a signature of a key outside the database",
+    )
     shutdown_grace: Duration = Field(
         timedelta(seconds=20), description="Longest wait for requests and jobs at the stop"
     )
@@ -359,6 +370,10 @@ class Settings(BaseModel):
             )
         if (self.ca_cert_path is None) != (self.ca_key_path is None):
             raise ValueError("CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH go together")
+        if len({bool(self.pkcs11_module), bool(self.pkcs11_token), bool(self.pkcs11_pin)}) > 1:
+            raise ValueError(
+                "CERTCTL_PKCS11_MODULE, CERTCTL_PKCS11_TOKEN and CERTCTL_PKCS11_PIN go together"
+            )
         if self.owner_url and not self.database_url.get_secret_value():
             raise ValueError("CERTCTL_DATABASE_OWNER_URL goes together with CERTCTL_DATABASE_URL")
         if self.auth_type == "none" and not (is_loopback(self.server_host) or self.demo_mode_ack):

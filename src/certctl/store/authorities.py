@@ -13,8 +13,8 @@ from certctl.store.paging import Listing, Order, fetch
 
 SHOWN: Final = (
     "id, issuer_id, parent_id, name, state, path_length, permitted_names, excluded_names, "
-    "cert_der, sealed_key, not_before, not_after, created_at, signed_outside, csr_pem, "
-    "revoked_at, revocation_reason"
+    "cert_der, sealed_key, key_home, key_reference, public_key, not_before, not_after, created_at, "
+    "signed_outside, csr_pem, revoked_at, revocation_reason"
 )
 
 
@@ -30,7 +30,7 @@ async def all_active(session: Session) -> list[Row]:
     """Those that answer for what they have signed; not CAs whose keys are held elsewhere."""
     return await session.all(
         f"""SELECT {SHOWN} FROM authorities
-            WHERE state IN ('active', 'retiring') AND sealed_key IS NOT NULL ORDER BY created_at"""
+            WHERE state IN ('active', 'retiring') AND key_home <> 'none' ORDER BY created_at"""
     )
 
 
@@ -47,7 +47,7 @@ async def signing_for(session: Session, issuer_id: str) -> Row | None:
     or else the one nearest to that; a root only where there is nothing else."""
     return await session.one(
         f"""SELECT {SHOWN} FROM authorities WHERE issuer_id = %(id)s AND state = 'active'
-              AND sealed_key IS NOT NULL
+              AND key_home <> 'none'
             ORDER BY parent_id IS NULL, path_length, created_at DESC LIMIT 1""",
         id=issuer_id,
     )
@@ -176,7 +176,7 @@ async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
     """The CA that a public address means: a CA's own id, or the signing CA of an issuer."""
     found = await session.one(
         f"SELECT {SHOWN} FROM authorities WHERE id = %(id)s AND cert_der IS NOT NULL "
-        "AND sealed_key IS NOT NULL",
+        "AND key_home <> 'none'",
         id=issuer_or_ca,
     )
     return found or await signing_for(session, issuer_or_ca)
@@ -185,9 +185,10 @@ async def resolve(session: Session, issuer_or_ca: str) -> Row | None:
 async def insert(tx: Tx, values: Mapping[str, Any]) -> None:
     await tx.run(
         """INSERT INTO authorities (id, issuer_id, parent_id, name, path_length, permitted_names,
-               excluded_names, sealed_key, csr_pem)
+               excluded_names, key_home, key_reference, sealed_key, csr_pem)
            VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, %(path_length)s,
-                   %(permitted_names)s, %(excluded_names)s, %(sealed_key)s, %(csr_pem)s)""",
+                   %(permitted_names)s, %(excluded_names)s, %(key_home)s, %(key_reference)s,
+                   %(sealed_key)s, %(csr_pem)s)""",
         **values,
     )
 
@@ -204,7 +205,7 @@ async def any_signed_outside(session: Session, issuer_id: str) -> bool:
     return bool(
         await session.value(
             """SELECT EXISTS (SELECT FROM authorities WHERE issuer_id = %(id)s AND signed_outside
-               AND state <> 'preparing' AND sealed_key IS NOT NULL)""",
+               AND state <> 'preparing' AND key_home <> 'none')""",
             id=issuer_id,
         )
     )
@@ -223,11 +224,13 @@ async def insert_signed_outside(tx: Tx, values: Mapping[str, Any]) -> None:
     """A CA with a certificate from outside; `sealed_key` is null when its key is not here."""
     await tx.run(
         """INSERT INTO authorities (id, issuer_id, parent_id, name, state, path_length,
-               permitted_names, excluded_names, sealed_key, cert_der, not_before, not_after,
-               signed_outside, created_at)
+               permitted_names, excluded_names, key_home, sealed_key, cert_der, not_before,
+               not_after, signed_outside, created_at)
            VALUES (%(id)s, %(issuer_id)s, %(parent_id)s, %(name)s, 'active', %(path_length)s,
-               %(permitted_names)s, %(excluded_names)s, %(sealed_key)s, %(cert_der)s,
-               %(not_before)s, %(not_after)s, true, clock_timestamp())""",
+               %(permitted_names)s, %(excluded_names)s,
+               CASE WHEN %(sealed_key)s::bytea IS NULL THEN 'none' ELSE 'sealed' END,
+               %(sealed_key)s, %(cert_der)s, %(not_before)s, %(not_after)s, true,
+               clock_timestamp())""",
         **values,
     )
 
@@ -253,6 +256,17 @@ async def install(tx: Tx, authority_id: str, values: Mapping[str, Any]) -> None:
            WHERE id = %(id)s AND state = 'preparing'""",
         **{**values, "id": authority_id},
     )
+
+
+async def keep_public_key(tx: Tx, authority_id: str, spki: bytes) -> bytes:
+    """The public key that counts for a CA whose key is made elsewhere: the first that is kept."""
+    kept = await tx.value(
+        """UPDATE authorities SET public_key = coalesce(public_key, %(spki)s) WHERE id = %(id)s
+           RETURNING public_key""",
+        id=authority_id,
+        spki=spki,
+    )
+    return bytes(kept)
 
 
 async def activate(
@@ -437,7 +451,7 @@ async def crls_to_refresh(session: Session, before: datetime) -> list[str]:
     """CAs whose CRL is missing, stale, or ends before the given moment."""
     rows = await session.all(
         """SELECT a.id FROM authorities a LEFT JOIN crls c ON c.authority_id = a.id
-           WHERE a.state IN ('active', 'retiring') AND a.sealed_key IS NOT NULL
+           WHERE a.state IN ('active', 'retiring') AND a.key_home <> 'none'
              AND (c.der IS NULL OR c.changes > c.covers OR c.next_update < %(before)s)""",
         before=before,
     )

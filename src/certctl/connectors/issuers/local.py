@@ -13,6 +13,7 @@ from pydantic import Field
 
 from certctl.connectors import issuer
 from certctl.connectors.issuer import Draft, Issued, Order
+from certctl.connectors.key_home import Run
 from certctl.domain.errors import Invalid
 from certctl.pki import lint, x509
 from certctl.pki.keys import Signer, key_facts
@@ -22,13 +23,14 @@ from certctl.pki.serials import new_serial, serial_text
 
 @dataclass(frozen=True)
 class Authority:
-    """The CA that signs: its certificate (None for a root that is being made), its signer, the
-    chain above it, and the http addresses written into what it issues. `name_constraints` are its
-    own and those of the CAs above it."""
+    """The CA that signs: its certificate (None for a root that is being made), its signer and where
+    that works, the chain above it, and the http addresses written into what it issues.
+    `name_constraints` are its own and those of the CAs above it."""
 
     id: str
     cert_der: bytes | None
     signer: Signer
+    run: Run
     chain: tuple[bytes, ...]
     base_url: str
     clock: Callable[[], datetime]
@@ -69,7 +71,11 @@ class LocalCA:
         self._linted: dict[str, lint.Linted] = {}
 
     async def check(self) -> None:
-        await asyncio.to_thread(self._authority.signer.sign, b"certctl self-test")
+        await self._authority.run(self._authority.signer.sign, b"certctl self-test")
+
+    @property
+    def repeats(self) -> bool:
+        return self._authority.signer.repeats
 
     async def issue(self, order: Order) -> Issued:
         return await self.complete(await self.prepare(order))
@@ -134,12 +140,14 @@ class LocalCA:
         )
 
     async def complete(self, draft: Draft) -> Issued:
-        return await asyncio.to_thread(self._complete, draft)
+        ca, linted = self._authority, self._linted.pop(draft.serial, None)
+        if linted is None:
+            linted = await asyncio.to_thread(self._lint_again, draft)
+        return Issued(await ca.run(x509.sign, linted, ca.signer), ca.chain)
 
-    def _complete(self, draft: Draft) -> Issued:
+    def _lint_again(self, draft: Draft) -> lint.Linted:
+        """A draft that an interrupted run left behind was linted by a process that is gone."""
         ca = self._authority
-        # A draft that an interrupted run left behind was linted by a process that is gone.
-        linted = self._linted.pop(draft.serial, None) or lint.check_certificate(
+        return lint.check_certificate(
             draft.tbs_der, ca.signer.public_key, issuer_der=ca.cert_der, shape=draft.tbs_der
         )
-        return Issued(x509.sign(linted, ca.signer), ca.chain)

@@ -148,6 +148,9 @@ def _throw_away(algorithm_der: bytes) -> keys.PrivateKey:
         keys.KeyAlgorithm.ECDSA_P256,
         keys.KeyAlgorithm.ECDSA_P384,
         keys.KeyAlgorithm.ED25519,
+        keys.KeyAlgorithm.ML_DSA_44,
+        keys.KeyAlgorithm.ML_DSA_65,
+        keys.KeyAlgorithm.ML_DSA_87,
         keys.KeyAlgorithm.RSA_2048,
     )
     made = map(keys.generate, candidates)

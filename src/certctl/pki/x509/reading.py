@@ -51,7 +51,7 @@ def facts(certificate_der: bytes) -> CertificateFacts:
 
     Raises:
         Invalid: when it does not parse, its serial is not positive, or its key is neither ECDSA,
-            RSA nor Ed25519.
+            RSA, Ed25519 nor ML-DSA.
     """
     if serial_of(certificate_der) <= 0:
         raise Invalid("the certificate's serial number is not positive")

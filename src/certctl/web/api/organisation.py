@@ -118,17 +118,18 @@ Eku = Literal["serverAuth", "clientAuth", "codeSigning", "emailProtection", "tim
 
 
 class KeyAlgorithmRule(In):
-    """`min_size`, in bits, is by default the least that is safe."""
+    """`min_size`, in bits, is by default the least that is safe; for ML-DSA it is the least
+    parameter set: 44, 65 or 87."""
 
-    algorithm: Literal["ECDSA", "RSA", "Ed25519"]
+    algorithm: Literal["ECDSA", "RSA", "Ed25519", "ML-DSA"]
     min_size: Annotated[int, Field(ge=0, le=8192)] = 0
 
     @model_validator(mode="before")
     @classmethod
     def _least(cls, given: Any) -> Any:
         if isinstance(given, dict) and "min_size" not in given:
-            sizes = KEY_SIZES.get(str(given.get("algorithm")), range(1))
-            return {**given, "min_size": sizes.start}
+            sizes = KEY_SIZES.get(str(given.get("algorithm")), (0,))
+            return {**given, "min_size": sizes[0]}
         return given
 
 

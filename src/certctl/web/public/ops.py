@@ -25,20 +25,21 @@ FACE: Final = Declared(
         ("GET", "/api/v1/auth/info"),
     ),
 )
+PARTLY: Final = "partly: "
 Readiness = Callable[[], Awaitable[dict[str, str]]]
 Providers = Callable[[], Awaitable[list[dict[str, str]]]]
 
 
 def ops_app(readiness: Readiness, auth_type: str, providers: Providers) -> ASGIApp:
-    """`readiness` names each part and says `ok` or what is wrong with it; `providers` are those
-    that people sign in by."""
+    """`readiness` names each part and says `ok` or what is wrong with it; a part that begins with
+    `partly: ` still serves. `providers` are those that people sign in by."""
 
     async def health(request: Request) -> Response:
         return json_answer({"status": "healthy"})
 
     async def ready(request: Request) -> Response:
         parts = await readiness()
-        fine = all(state == "ok" for state in parts.values())
+        fine = all(state == "ok" or state.startswith(PARTLY) for state in parts.values())
         body = {"status": "ready" if fine else "not_ready", **parts}
         return json_answer(body, 200 if fine else 503)
 

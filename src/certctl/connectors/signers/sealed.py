@@ -1,4 +1,4 @@
-"""Where CA keys live. Here: sealed in the database, opened once and kept in memory."""
+"""CA keys sealed in the database, opened once and kept in memory."""
 
 from __future__ import annotations
 

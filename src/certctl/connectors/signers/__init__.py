@@ -1,0 +1,1 @@
+"""Where CA keys live: sealed in the database, or in a home outside it."""
