@@ -10,7 +10,7 @@ from cryptography.x509 import ocsp as cocsp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certctl.domain.errors import Invalid
+from certctl.domain.errors import Invalid, Unavailable
 from certctl.pki import der, lint, ocsp
 from certctl.pki.keys import KeyAlgorithm
 from certctl.pki.ocsp_frame import Frame, Shape, time_octets
@@ -97,7 +97,6 @@ def good(**changes: bytes) -> tuple[bytes, ...]:
         good(this=b"20260101"),
         good()[:-1],
         (*good(), b"nonce"),
-        good(produced=time_octets(AT + 40 * 365 * 86_400)),
     ],
 )
 def test_what_does_not_fit_is_not_signed(values: tuple[bytes, ...]) -> None:
@@ -105,6 +104,13 @@ def test_what_does_not_fit_is_not_signed(values: tuple[bytes, ...]) -> None:
     frame = Frame(Shape(HEADS[0], 16, "good"), certificate, signer=signer)
     with pytest.raises(Invalid):
         frame.sign(values)
+
+
+def test_a_responder_signs_nothing_after_its_end() -> None:
+    certificate, signer = a_responder(a_root(), KeyAlgorithm.ECDSA_P256)
+    frame = Frame(Shape(HEADS[0], 16, "good"), certificate, signer=signer)
+    with pytest.raises(Unavailable):
+        frame.sign(good(produced=time_octets(AT + 40 * 365 * 86_400)))
 
 
 def test_a_short_serial_has_no_frame() -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final, Literal
 
-from certctl.domain.errors import Invalid
+from certctl.domain.errors import Invalid, Unavailable
 from certctl.pki import der, ocsp, x509
 from certctl.pki.keys import Signer
 from certctl.pki.lint import check_ocsp, ocsp_response
@@ -78,13 +78,13 @@ class Frame:
         """The signature of an answer.
 
         Raises:
-            Invalid: when the values do not fit the shape, or the responder is not valid at that
-                time. Unavailable: when the signer is away.
+            Invalid: when the values do not fit the shape. Unavailable: when the responder's
+                certificate is not valid at producedAt, or the signer is away.
         """
         if [len(value) for value in values] != self._sizes:
             raise Invalid("the values of an OCSP answer do not fit its shape")
         if not self._valid[0] <= values[0] <= self._valid[1]:
-            raise Invalid("the responder's certificate is not valid at producedAt")
+            raise Unavailable("the responder's certificate is not valid at producedAt")
         return self._signer.sign(self._tbs % values)
 
     def response(self, values: Values, signed: bytes) -> bytes:

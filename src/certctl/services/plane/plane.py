@@ -97,7 +97,7 @@ class Plane:
             self._mark = await status_feed.mark(session)
             rows = await authorities.all_active(session)
         for row in rows:
-            await self._open(row)
+            await self._opened(row)
         self.synced_at = self._now()
         self._on.signals.subscribe(status_feed.CHANGED, self._changed.set)
 
@@ -271,13 +271,30 @@ class Plane:
         async with self._on.db.read() as session:
             rows = await authorities.all_active(session)
         for row in rows:
-            answers = self._answers.get(row["id"]) or await self._open(row)
-            held = await status.responder(self._on, row["id"])
-            if held.cert_der != answers.responder.cert_der:
-                number = answers.responder.number % 255 + 1
-                answers.use(Responder(held.cert_der, held.signer, number))
-            if not answers.is_loaded:
-                await self._load_one(answers)
+            answers = self._answers.get(row["id"]) or await self._opened(row)
+            if answers is not None:
+                await self._renew_responder(answers)
+                if not answers.is_loaded:
+                    await self._load_one(answers)
+
+    async def _opened(self, row: Row) -> Answers | None:
+        """As `_open`; None, said in the log, when that CA cannot be answered for now."""
+        try:
+            return await self._open(row)
+        except CertctlError as error:
+            log.warning("CA %s cannot be answered for: %s", row["id"], error.message)
+            return None
+
+    async def _renew_responder(self, answers: Answers) -> None:
+        """One whose CA cannot sign now serves to its end."""
+        try:
+            held = await status.responder(self._on, answers.authority_id)
+        except CertctlError as error:
+            log.warning("the responder of %s stays: %s", answers.authority_id, error.message)
+            return
+        if held.cert_der != answers.responder.cert_der:
+            number = answers.responder.number % 255 + 1
+            answers.use(Responder(held.cert_der, held.signer, number))
 
     async def _follow(self) -> None:
         while True:
