@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import os
 import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import uvloop
@@ -21,7 +19,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
 from cryptography.x509.oid import NameOID
 from psycopg.conninfo import make_conninfo
 
@@ -29,7 +26,7 @@ from certctl.connectors.issuer import Order
 from certctl.domain.access import actor_with_roles
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_names
-from certctl.pki.x509 import ders_of_pem, read_csr
+from certctl.pki.x509 import read_csr
 from certctl.services import authority, certificates, issue
 from certctl.services.platform import Platform
 from certctl.store import certificates as rows
@@ -37,8 +34,8 @@ from certctl.store.embedded import recorded_conninfo
 from tests import bench_wrk
 from tests.bench_audit import audit_rates
 from tests.bench_million import million
+from tests.bench_plane import revocation_plane
 from tests.flows.system import System, until
-from tests.tools import need
 
 ISSUED = 400
 INVENTORY = 100_000
@@ -176,104 +173,17 @@ async def fill(on: Platform) -> None:
         await session.run("ANALYZE managed_certificates")
 
 
-async def ocsp_answers(on: Platform, system: System, ids: list[str]) -> None:
-    """OCSP answers a second, beside cfssl's ocspserve on the same certificates."""
-    cfssl = need("cfssl")
-    async with on.db.read() as session:
-        versions = await session.all(
-            """SELECT pem_chain, authority_id FROM certificate_versions
-               WHERE certificate_id = ANY(%(ids)s)""",
-            ids=ids,
-        )
-    pairs = [
-        [x509.load_der_x509_certificate(der) for der in ders_of_pem(version["pem_chain"])[:2]]
-        for version in versions
-    ]
-    requests = [
-        ocsp.OCSPRequestBuilder()
-        .add_certificate(leaf, issuer, hashes.SHA1())
-        .build()
-        .public_bytes(Encoding.DER)
-        for leaf, issuer in pairs
-    ]
-    authority_id = versions[0]["authority_id"]
-    with tempfile.TemporaryDirectory() as folder:
-        script = _lua(requests)
-        place = f"http://127.0.0.1:{system.http}/.well-known/pki/ocsp/{authority_id}"
-        ours = await asyncio.to_thread(bench_wrk.rate, script, place)
-        theirs = _cfssl(cfssl, Path(folder), script=script, pairs=pairs)
-    report(
-        "OCSP answers, status read for each request", f"{ours:,.0f}/s",
-        f"cfssl ocspserve, pre-signed {theirs:,.0f}/s", ours / theirs,
-    )  # fmt: skip
-
-
-def _lua(requests: list[bytes]) -> str:
-    bodies = ",".join('"' + "".join(f"\\{byte:03d}" for byte in der) + '"' for der in requests)
-    return f"""
-local bodies = {{{bodies}}}
-local n = 0
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/ocsp-request"
-request = function()
-  n = n % #bodies + 1
-  return wrk.format(nil, nil, nil, bodies[n])
-end
-response = function(status) if status ~= 200 then wrk.thread:stop() end end
-"""
-
-
-def _cfssl(cfssl: str, folder: Path, *, script: str, pairs: list[list[x509.Certificate]]) -> float:
-    """cfssl serves what it is given signed: the same certificates, by a responder of the bench."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    now = datetime.now(UTC)
-    responder = _self_signed(key, now)
-    lines = []
-    for leaf, issuer in pairs:
-        response = (
-            ocsp.OCSPResponseBuilder()
-            .add_response(
-                leaf, issuer, hashes.SHA1(), ocsp.OCSPCertStatus.GOOD, now,
-                now + timedelta(hours=1), None, None,
-            )
-            .responder_id(ocsp.OCSPResponderEncoding.HASH, responder)
-            .sign(key, hashes.SHA256())
-        )  # fmt: skip
-        lines.append(base64.b64encode(response.public_bytes(Encoding.DER)).decode())
-    stored = folder / "responses"
-    stored.write_text("\n".join(lines))
-    port = 18_889
-    process = subprocess.Popen(
-        [cfssl, "ocspserve", "-port", str(port), "-responses", str(stored), "-loglevel", "5"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        time.sleep(1)
-        return bench_wrk.rate(script, f"http://127.0.0.1:{port}/")
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def _self_signed(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench responder")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).serial_number(1)
-    builder = builder.public_key(key.public_key()).not_valid_before(now - timedelta(hours=1))
-    return builder.not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
-
-
 async def run(system: System) -> None:
     from certctl import settings as settings_
     from certctl.boot.platform import build
 
     conninfo = make_conninfo(recorded_conninfo(system.data))
     async with build(settings_.load(system.environment), conninfo) as built:
-        ids = await issuance(built.platform)
-        await ocsp_answers(built.platform, system, ids)
+        await issuance(built.platform)
         await inventory_page(built.platform, system)
         await audit_rates(built.platform, report)
         await at_a_million(built.platform, system)
+        await revocation_plane(built.platform, system.environment, report, folder=system.folder)
 
 
 async def at_a_million(on: Platform, system: System) -> None:

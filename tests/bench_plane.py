@@ -195,7 +195,8 @@ def _measured(
 
 def _loads(report: Report, asked: Questions, port: int, *, pid: int) -> None:
     popular = replace(asked, cert_ids=asked.cert_ids[:POPULAR])
-    load(port, pid, popular.get())
+    for script in (popular.get(), popular.post()):
+        load(port, pid, script)  # so that they are popular
     get, post = load(port, pid, popular.get()), load(port, pid, popular.post())
     seldom, nonces = load(port, pid, asked.get()), load(port, pid, popular.nonces())
     half = load(port, pid, popular.get(pause=PAUSE), connections=int(get.rate / 2 * PAUSE / 1000))

@@ -15,12 +15,6 @@ CONNECTIONS = 32
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
-def rate(script: str, url: str) -> float:
-    """Requests a second of eight connections, asked as the Lua script says."""
-    told = _run(script, "-t1", "-c8", "-d5s", url)
-    return float(told.split("Requests/sec:")[1].split()[0])
-
-
 @dataclass(frozen=True)
 class Seen:
     """How many requests there were, how many a second, and the 99th percentile in ms."""
