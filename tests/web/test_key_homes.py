@@ -192,14 +192,17 @@ async def told(world: World, home: Callable[[], KeyHome] | None) -> dict[str, st
     return await readiness(Built(load({}), on, on, world.queue_app, world.conninfo), None)()
 
 
-async def test_ready_names_the_ca_whose_key_is_away(site: Site, soft: Soft) -> None:
+async def test_ready_names_the_ca_whose_key_is_away_and_the_log_says_why(
+    site: Site, soft: Soft, caplog: pytest.LogCaptureFixture
+) -> None:
     made = await in_token(site)
     assert (await told(site.world, soft.open))["signer"] == "ok"
     with soft.away():
         signer = (await told(site.world, soft.open))["signer"]
-    assert signer.startswith(f"partly: CA {made['id']}: the PKCS#11 token {soft.label}")
-    signer = (await told(site.world, None))["signer"]
-    assert signer.startswith(f"partly: CA {made['id']}: this server is not told")
+    assert signer == f"partly: CA {made['id']}: its key cannot be used"
+    assert f"CA {made['id']} cannot sign: the PKCS#11 token {soft.label}" in caplog.text
+    assert (await told(site.world, None))["signer"] == signer
+    assert f"CA {made['id']} cannot sign: this server is not told" in caplog.text
     await kit.change(site.world, "UPDATE authorities SET state = 'retired' WHERE key_home='sealed'")
     signer = (await told(site.world, None))["signer"]
     assert signer.startswith(f"CA {made['id']}: ")

@@ -22,7 +22,9 @@ ca = group(
     certctl ca install ica-… ca.pem --chain above.pem        what it has signed
     """
 )
-COLUMNS: Final = ("id", "name", "parent_ca_id", "state", "path_len_constraint", "not_after")
+COLUMNS: Final = (
+    "id", "name", "parent_ca_id", "state", "key_home", "path_len_constraint", "not_after",
+)  # fmt: skip
 CaId = Annotated[str, typer.Argument(metavar="CA", help="The CA's id.")]
 IssuerFlag = Annotated[str, typer.Option("--issuer", metavar="ID", help="Id or name.")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,6 +14,7 @@ from certctl.services.platform import Platform
 from certctl.store import authorities
 from certctl.store.db import Row
 
+log = logging.getLogger("certctl.signing")
 PATIENCE: Final = 2.0  # seconds for one key
 KEPT: Final = 5.0  # seconds for which a verdict counts, so that probes do not wear a token
 
@@ -25,10 +27,10 @@ class Verdict:
     fit: int
 
     def __str__(self) -> str:
-        """Empty when no CA is in use."""
+        """Empty when no CA is in use. `/ready` is for everybody: why is for the log."""
         if self.fit and not self.away:
             return "ok"
-        return "; ".join(f"CA {ca_id}: {words}" for ca_id, words in self.away.items())
+        return "; ".join(f"CA {ca_id}: its key cannot be used" for ca_id in self.away)
 
 
 @dataclass
@@ -46,6 +48,9 @@ class SelfTest:
                 rows = await authorities.all_active(session)
             tried = await asyncio.gather(*(self._words(row) for row in rows))
             away = {row["id"]: words for row, words in zip(rows, tried, strict=True) if words}
+            for ca_id, words in away.items():
+                if words != self._last.away.get(ca_id):
+                    log.warning("CA %s cannot sign: %s", ca_id, words)
             self._last = Verdict(away, len(rows) - len(away))
             self._until = time.monotonic() + KEPT
         return self._last
