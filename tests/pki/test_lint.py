@@ -85,6 +85,7 @@ def _named(*values: str, kind: NameKind = DNS) -> bytes:
 
 WEAK = rsa.RSAPublicNumbers(65537, (1 << 1023) | 1).public_key()
 SHORT_ID = cx509.SubjectKeyIdentifier(b"1234")
+SILENT = cx509.UnrecognizedExtension(cx509.ObjectIdentifier("2.5.29.56"), b"\x05\x00")
 NO_CHECK = cx509.OCSPNoCheck()
 RESPONDER = {"kind": "ocsp_responder", "names": (), "subject_cn": "OCSP"}
 SERVER_TOO = cx509.ExtendedKeyUsage(
@@ -147,6 +148,8 @@ def test_the_usual_leaf_passes() -> None:
             lambda: _extended((cx509.TLSFeature([cx509.TLSFeatureType.status_request_v2]), False)),
             "TLS feature",
         ),
+        (lambda: _extended((SILENT, False)), "noRevAvail"),  # it has a CDP and an OCSP address
+        (lambda: _extended((SILENT, True), ocsp_url=None, crl_url=None), "noRevAvail"),
         (lambda: _tbs(names=()), "needs subject alternative names"),
         (lambda: _tbs(subject_cn="b.example"), "not among the subject alternative names"),
         (lambda: _named("A.example"), "canonical form"),

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certctl.domain.errors import Conflict, Invalid
+from certctl.domain.revocation import Reason
 from certctl.pki.x509 import ders_of_pem
-from certctl.services import certificates, issue, plain, renew
+from certctl.services import certificates, issue, plain, renew, revoke
 from tests import kit
 from tests.conftest import World
 
@@ -36,6 +37,18 @@ async def test_a_short_lived_certificate_offers_no_revocation_information(world:
     access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
     assert [each.access_method.dotted_string for each in access] == ["1.3.6.1.5.5.7.48.2"]
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < timedelta(hours=1)
+
+
+async def test_a_short_lived_certificate_is_not_revoked_and_the_refusal_says_what_to_do(
+    world: World,
+) -> None:
+    """RFC 9608 §4: nobody would hear of it."""
+    profile = await kit.a_profile(world, **SHORT)
+    row = await kit.an_issued_certificate(world, certificate_profile_id=profile)
+    with pytest.raises(Conflict, match="archive it"):
+        await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.KEY_COMPROMISE)
+    assert (await kit.certificate(world, row["id"]))["status"] == "Active"
+    assert await kit.rows(world, "SELECT * FROM certificate_revocations") == []
 
 
 async def test_other_certificates_say_where_to_ask(world: World) -> None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from certctl.domain.errors import Invalid
 from certctl.pki import der
 
+NO_REV_AVAIL = "2.5.29.56"  # RFC 9608 §2
 VERSION_TAG = der.CONTEXT | der.CONSTRUCTED
 
 

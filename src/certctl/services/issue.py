@@ -262,6 +262,7 @@ async def _insert_version(
             "key_algorithm": facts.key.algorithm,
             "key_size": facts.key.size,
             "sealed_key": sealed,
+            "no_revocation": facts.no_revocation,
         },
     )
     return version_id

@@ -81,8 +81,15 @@ async def many(
     counts = {row["id"]: 0 for row in wanted}
     for version in gone:
         counts[version["certificate_id"]] += 1
+    left = [certificate_id for certificate_id, count in counts.items() if not count]
+    silent = await versions.without_revocation(tx, left)
     for row in wanted:
-        if counts[row["id"]] or row["status"] in certificate.REVOCABLE - UNISSUED:
+        if row["id"] in silent:
+            done.errors[row["id"]] = Conflict(
+                f"certificate {row['id']} is short-lived and nobody asks whether it is revoked "
+                "(RFC 9608): archive it, so that it ends, and block its key if that is lost"
+            )
+        elif counts[row["id"]] or row["status"] in certificate.REVOCABLE - UNISSUED:
             done.versions[row["id"]] = counts[row["id"]]
         else:
             done.errors[row["id"]] = Conflict(f"certificate {row['id']} has no version to revoke")

@@ -93,13 +93,25 @@ async def insert_live(tx: Tx, values: Mapping[str, Any]) -> None:
 
 
 async def revoke_unexpired(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:
-    """Mark every version that a relying party might still accept; the rows that were marked."""
+    """Mark every version that a relying party might still accept, and ask about; the rows that
+    were marked."""
     return await tx.all(
         f"""UPDATE certificate_versions SET revoked_at = now(), live = false
             WHERE certificate_id = ANY(%(ids)s) AND revoked_at IS NULL AND not_after > now()
+              AND NOT no_revocation
             RETURNING {SHOWN}, spki_sha256""",
         ids=list(certificate_ids),
     )
+
+
+async def without_revocation(session: Session, certificate_ids: Sequence[str]) -> set[str]:
+    """Those of the certificates that have an unexpired version about which nobody asks."""
+    rows = await session.all(
+        """SELECT DISTINCT certificate_id FROM certificate_versions
+           WHERE certificate_id = ANY(%(ids)s) AND no_revocation AND not_after > now()""",
+        ids=list(certificate_ids),
+    )
+    return {row["certificate_id"] for row in rows}
 
 
 async def insert_deployment(tx: Tx, values: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from certctl.pki.lint.names import (
     names_are_permitted,
     names_follow_our_rule,
 )
+from certctl.pki.parts import NO_REV_AVAIL
 
 OCSP_SIGNING = ExtendedKeyUsageOID.OCSP_SIGNING
 
@@ -160,6 +161,25 @@ def _staple_is_the_only_feature(case: Case) -> str | None:
     return None
 
 
+def _no_revocation_means_none(case: Case) -> str | None:
+    """RFC 9608 §3: noRevAvail, and nowhere to ask; never in a CA's certificate."""
+    held = {each.oid.dotted_string: each for each in case.certificate.extensions}
+    silent = held.get(NO_REV_AVAIL)
+    if silent is None:
+        return None
+    if case.is_ca or silent.critical:
+        return "noRevAvail is critical, or in a CA's certificate"
+    access = case.value(x509.AuthorityInformationAccess) or ()
+    asks = any(a.access_method == AuthorityInformationAccessOID.OCSP for a in access)
+    if asks or held.keys() & WHERE_TO_ASK:
+        return "noRevAvail stands beside an address to ask for revocation"
+    return None
+
+
+WHERE_TO_ASK = {
+    x509.CRLDistributionPoints.oid.dotted_string,
+    x509.FreshestCRL.oid.dotted_string,
+}
 EMPTY_NAME = b"\x30\x00"
 RULES: tuple[Callable[[Case], str | None], ...] = (
     _serial_differs_from_issuer,
@@ -174,6 +194,7 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     _leaf_may_not_sign_certificates,
     _responder_is_only_a_responder,
     _staple_is_the_only_feature,
+    _no_revocation_means_none,
     names_follow_our_rule,
     common_name_is_a_name,
     names_are_permitted,

@@ -15,13 +15,12 @@ from certctl.domain.errors import Invalid
 from certctl.pki import keys
 from certctl.pki.alt_names import general_names
 from certctl.pki.ekus import eku_oids
-from certctl.pki.parts import certificate_parts, tbs_parts
+from certctl.pki.parts import NO_REV_AVAIL, certificate_parts, tbs_parts
 from certctl.pki.unreadable import UNREADABLE
 from certctl.pki.x509.reading import found
 from certctl.pki.x509.template import Template
 
 MAX_CN = 64
-NO_REV_AVAIL = x509.ObjectIdentifier("2.5.29.56")  # RFC 9608 §2
 DER_NULL = b"\x05\x00"
 Extension = tuple[x509.ExtensionType, bool]
 
@@ -87,7 +86,7 @@ def _extensions(
     if template.must_staple and template.kind == "leaf":
         yield x509.TLSFeature([x509.TLSFeatureType.status_request]), False
     if template.no_revocation and template.kind == "leaf":
-        yield x509.UnrecognizedExtension(NO_REV_AVAIL, DER_NULL), False
+        yield x509.UnrecognizedExtension(x509.ObjectIdentifier(NO_REV_AVAIL), DER_NULL), False
 
 
 def issuer_key_identifier(issuer_der: bytes | None, issuer_key: keys.PublicKey) -> bytes:

@@ -16,7 +16,7 @@ from certctl.domain.names import Name
 from certctl.pki import keys
 from certctl.pki.alt_names import plain_name
 from certctl.pki.ekus import eku_names
-from certctl.pki.parts import serial_of
+from certctl.pki.parts import NO_REV_AVAIL, serial_of
 from certctl.pki.serials import serial_text
 from certctl.pki.unreadable import UNREADABLE
 
@@ -44,6 +44,7 @@ class CertificateFacts:
     crl_urls: tuple[str, ...]
     ekus: tuple[str, ...]
     must_staple: bool
+    no_revocation: bool
 
 
 def facts(certificate_der: bytes) -> CertificateFacts:
@@ -91,6 +92,7 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
         crl_urls=_crl_urls(certificate),
         ekus=eku_names(usage) if usage else (),
         must_staple=tls is not None and x509.TLSFeatureType.status_request in tls,
+        no_revocation=NO_REV_AVAIL in {e.oid.dotted_string for e in certificate.extensions},
     )
 
 

@@ -1,0 +1,1 @@
+ALTER TABLE certificate_versions DROP COLUMN IF EXISTS no_revocation;
