@@ -183,10 +183,18 @@ async def new_key(wish: NewAuthority) -> keys.PrivateKey | None:
     return await asyncio.to_thread(keys.generate, wish.algorithm)
 
 
-async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey | None) -> str:
-    """A CA with its sealed key, or the reference of one that is still to be made, committed before
-    anything is signed for it."""
+async def prepare(
+    on: Platform,
+    tx: Tx,
+    wish: NewAuthority,
+    key: keys.PrivateKey | None,
+    *,
+    csr_pem: str | None = None,
+) -> str:
+    """A CA with its sealed key, the reference of one that is still to be made, or the CSR of
+    somebody else's, committed before anything is signed for it."""
     authority_id = new_id("ica", tx.now)
+    to_be_made = key is None and csr_pem is None
     await authorities.insert(
         tx,
         {
@@ -198,9 +206,9 @@ async def prepare(on: Platform, tx: Tx, wish: NewAuthority, key: keys.PrivateKey
             "permitted_names": list(wish.name_constraints.permitted),
             "excluded_names": list(wish.name_constraints.excluded),
             "key_home": wish.key_home,
-            "key_reference": authority_id if key is None else None,
+            "key_reference": authority_id if to_be_made else None,
             "sealed_key": key and on.data_key.seal(keys.to_der(key), ca_keys.place(authority_id)),
-            "csr_pem": None,
+            "csr_pem": csr_pem,
         },
     )
     return authority_id

@@ -9,7 +9,6 @@ from typing import Any
 from certctl.domain.access import EVERYTHING, Actor
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Invalid
-from certctl.domain.ids import new_id
 from certctl.domain.revocation import Reason
 from certctl.pki import x509
 from certctl.pki.name_constraints import NONE, NameConstraints
@@ -58,7 +57,7 @@ async def sign(on: Platform, actor: Actor, parent_id: str, request: Request) -> 
             name_constraints=request.name_constraints, key_home=ca_keys.NONE,
         )  # fmt: skip
         if existing is None:
-            authority_id = await _prepare(tx, wish, request.csr_pem)
+            authority_id = await _prepare(on, tx, wish, request.csr_pem)
         elif _is_cut_off(existing, parent_id, csr):
             authority_id = str(existing["id"])
         else:
@@ -74,27 +73,10 @@ def _is_cut_off(row: Row, parent_id: str, csr: x509.CsrFacts) -> bool:
     return x509.read_csr(row["csr_pem"]).spki_sha256 == csr.spki_sha256
 
 
-async def _prepare(tx: Tx, wish: NewAuthority, csr_pem: str) -> str:
+async def _prepare(on: Platform, tx: Tx, wish: NewAuthority, csr_pem: str) -> str:
     wish = await hierarchy.inherited(tx, wish)
     await hierarchy.check_place(tx, wish)
-    authority_id = new_id("ica", tx.now)
-    await authorities.insert(
-        tx,
-        {
-            "id": authority_id,
-            "issuer_id": wish.issuer_id,
-            "parent_id": wish.parent_id,
-            "name": wish.name,
-            "path_length": wish.path_length,
-            "permitted_names": list(wish.name_constraints.permitted),
-            "excluded_names": list(wish.name_constraints.excluded),
-            "key_home": wish.key_home,
-            "key_reference": None,
-            "sealed_key": None,
-            "csr_pem": csr_pem,
-        },
-    )
-    return authority_id
+    return await authority.prepare(on, tx, wish, None, csr_pem=csr_pem)
 
 
 async def end(
