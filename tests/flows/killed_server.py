@@ -21,7 +21,7 @@ STEPS: dict[str, Step] = {
     "before the intent is written": Step(authority, "record_intent", before=True),
     "before the intent is committed": Step(authorities, "insert_intent"),
     "after the intent is committed": Step(authority, "intended"),
-    "before the signature": Step(LocalCA, "_complete", before=True),
+    "before the signature": Step(LocalCA, "complete", before=True),
     "after the signature": Step(LocalCA, "complete"),
     "before anything is recorded": Step(issue, "_record", before=True),
     "after the intent is settled": Step(authorities, "settle_intent"),
