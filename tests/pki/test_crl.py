@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from certctl.domain.errors import Invalid
 from certctl.pki import der, lint, x509
-from certctl.pki.crl import RevokedEntry, draft_crl
+from certctl.pki.crl import RevokedEntry, draft_crl, entry_der
 from certctl.pki.keys import KeyAlgorithm, KeySigner
 from certctl.pki.serials import new_serial, serial_number
 from tests.pki.made import CA, NOW, OPENSSL_KNOWS, a_root, a_template, openssl
@@ -27,7 +27,7 @@ def _draft(ca: CA, entries: Iterable[RevokedEntry], **changes: Any) -> bytes:
         "number": 7,
         "this_update": NOW - HOUR,
         "next_update": NOW + 24 * HOUR,
-        "entries": entries,
+        "entries": map(entry_der, entries),
         "issuer_public_key": ca.key.public_key(),
     }
     return draft_crl(ca.der, **{**arguments, **changes})
@@ -159,6 +159,24 @@ def _changed(at: int, raw: bytes) -> bytes:
 ED25519 = der.sequence(der.oid("1.3.101.112"))
 NO_SERIAL = der.sequence(der.sequence(der.integer(0), der.time(NOW)))
 TWICE = der.sequence(*[der.sequence(der.integer(5), der.time(NOW))] * 2)
+
+
+def _entry(*parts: bytes) -> bytes:
+    """A list of forty good entries and, beyond what is parsed and shown to pkilint, a bad one."""
+    good = [entry_der(_revoked(serial)) for serial in range(6, 46)]
+    return _changed(5, der.sequence(*good, der.sequence(*parts)))
+
+
+def _shard(point: bytes, *, critical: bool = True) -> bytes:
+    extension = der.extension("2.5.29.28", der.sequence(point), critical=critical)
+    return _changed(6, der.explicit(0, der.sequence(AUTHORITY, NUMBER, extension)))
+
+
+def _at(url: bytes) -> bytes:
+    return der.explicit(0, der.explicit(0, der.tlv(0x86, url)))
+
+
+ONLY_LEAVES, INDIRECT = der.tlv(0x81, b"\xff"), der.tlv(0x84, b"\xff")
 NUMBER = der.extension("2.5.29.20", der.integer(1))
 AUTHORITY = der.extension("2.5.29.35", der.sequence(der.tlv(0x80, b"x" * 20)))
 
@@ -174,11 +192,50 @@ AUTHORITY = der.extension("2.5.29.35", der.sequence(der.tlv(0x80, b"x" * 20)))
         (lambda: _changed(6, der.explicit(0, der.sequence(NUMBER))), "authority key identifier"),
         (lambda: _changed(2, b"\x30\x00"), r"pkix\.name_empty"),
         (lambda: b"\x30\x00", "cannot be read"),
+        (lambda: b"", "cannot be read"),
+        (lambda: _entry(der.integer(-5), der.time(NOW)), "serial number is not positive"),
+        (lambda: _entry(der.integer(1 << 160), der.time(NOW)), "serial number is not positive"),
+        (lambda: _entry(der.tlv(2, b"\0\5"), der.time(NOW)), "serial number is not positive"),
+        (lambda: _entry(der.integer(45), der.time(NOW)), "listed twice"),
+        (lambda: _entry(der.integer(5)), "cut short|not formed"),
+        (lambda: _entry(der.octets(b"5"), der.time(NOW)), "not formed as an entry"),
+        (lambda: _entry(der.integer(5), der.tlv(0x17, b"261332000000Z")), "another time"),
+        (lambda: _entry(der.integer(5), der.generalized_time(NOW)), "another time"),
+        (lambda: _entry(der.integer(5), der.time(NOW), der.NULL), "another time or other"),
+        (lambda: _entry(der.integer(5), der.time(NOW), _reason(7)), "another time or other"),
+        (lambda: _entry(der.integer(5), der.time(NOW), _reason(8)), "another time or other"),
+        (lambda: _shard(_at(b"http://a.test/1") + ONLY_LEAVES, critical=False), "not critical"),
+        (lambda: _shard(_at(b"https://a.test/1") + ONLY_LEAVES), "not one of leaves"),
+        (lambda: _shard(_at(b"http://a.test/1")), "not one of leaves"),
+        (lambda: _shard(_at(b"http://a.test/1") + ONLY_LEAVES + INDIRECT), "not one of leaves"),
+        (lambda: _shard(ONLY_LEAVES), "not one of leaves"),
     ],
 )
 def test_lint_refuses_a_bad_list(make, why) -> None:
     with pytest.raises(Invalid, match=why):
         lint.check_crl(make(), a_root().key.public_key(), shape=("bad", why))
+
+
+def _reason(code: int) -> bytes:
+    return der.sequence(der.extension("2.5.29.21", der.integer(code, tag=der.ENUMERATED)))
+
+
+@pytest.mark.parametrize("entries", [(), (_revoked(), _revoked(0xCD, 0))])
+def test_the_list_of_a_shard_is_critically_so(entries, tmp_path) -> None:
+    """RFC 5280 §5.2.5, as openssl, pyca/cryptography and pkilint read it."""
+    urls = ("http://a.test/crl/ca-1/7", "http://old.test/crl/ca-1/7")
+    made = _crl(a_root(), *entries, shard_urls=urls)
+    crl = cx509.load_der_x509_crl(made)
+    point = crl.extensions.get_extension_for_class(cx509.IssuingDistributionPoint)
+    assert point.critical
+    assert [name.value for name in point.value.full_name or ()] == list(urls)
+    assert point.value.only_contains_user_certs
+    assert lint.pkilint_findings("crl", made) == []
+    (tmp_path / "c.crl").write_bytes(made)
+    said = openssl("crl", "-inform", "DER", "-in", tmp_path / "c.crl", "-noout", "-text").stdout
+    assert "X509v3 Issuing Distribution Point: critical" in said
+    assert "Only User Certificates" in said
+    assert all(url in said for url in urls)
 
 
 @settings(max_examples=30, deadline=None)

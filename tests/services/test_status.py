@@ -14,7 +14,7 @@ from cryptography.x509 import ocsp as cocsp
 from certctl.domain.errors import NotFound
 from certctl.domain.revocation import CODES, Reason
 from certctl.pki import x509
-from certctl.services import authority, revoke, status
+from certctl.services import authority, crls, revoke, status
 from certctl.services.status import Responder
 from tests import kit
 from tests.conftest import World
@@ -152,7 +152,7 @@ async def test_openssl_refuses_a_revoked_certificate_by_our_crl_and_takes_a_good
 
     async def verified() -> str:
         crl = files.folder / "issuing.crl"
-        der = (await status.crl_of(world.platform, "iss-local")).der
+        der = (await crls.present(world.platform, "iss-local")).der
         crl.write_text(cx509.load_der_x509_crl(der).public_bytes(Encoding.PEM).decode())
         return openssl(
             "verify",
@@ -167,7 +167,7 @@ async def test_openssl_refuses_a_revoked_certificate_by_our_crl_and_takes_a_good
 
 async def test_the_revocation_itself_has_the_crl_made_anew(world: World, files: Files) -> None:
     row = await kit.an_issued_certificate(world)
-    first = await status.crl_of(world.platform, files.issuing_id)
+    first = await crls.present(world.platform, files.issuing_id)
     await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.CESSATION_OF_OPERATION)
     await world.run_tasks()
     kept = await kit.rows(
@@ -182,21 +182,21 @@ async def test_the_revocation_itself_has_the_crl_made_anew(world: World, files: 
 
 
 async def test_a_crl_that_is_fresh_is_served_as_it_is(world: World, files: Files) -> None:
-    first = await status.crl_of(world.platform, files.issuing_id)
-    second = await status.crl_of(world.platform, "iss-local")
+    first = await crls.present(world.platform, files.issuing_id)
+    second = await crls.present(world.platform, "iss-local")
     assert first.der == second.der
 
 
 async def test_a_crl_near_its_end_is_made_anew(world: World, files: Files) -> None:
-    first = await status.crl_of(world.platform, files.issuing_id)
+    first = await crls.present(world.platform, files.issuing_id)
     await kit.change(world, "UPDATE crls SET next_update = now() + interval '1 hour'")
-    second = await status.crl_of(world.platform, files.issuing_id)
+    second = await crls.present(world.platform, files.issuing_id)
     assert first.der != second.der
 
 
 async def test_a_ca_that_is_not_ours_has_no_crl_and_no_responder(world: World) -> None:
     with pytest.raises(NotFound, match="neither an issuer nor a CA"):
-        await status.crl_of(world.platform, "iss-other")
+        await crls.present(world.platform, "iss-other")
     with pytest.raises(NotFound, match="neither an issuer nor a CA"):
         await Responder(world.platform).answer_serial("iss-other", "1")
 

@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 
 from certctl.domain.revocation import Reason
-from certctl.services import revoke, status
-from certctl.store import authorities
+from certctl.services import crls, revoke
+from certctl.store import crls as stored
 from tests import kit
 from tests.conftest import World
 
@@ -22,37 +22,38 @@ async def ca_id(world: World) -> str:
 async def test_refreshes_at_the_same_time_never_use_a_number_twice(
     world: World, ca_id: str
 ) -> None:
-    made = await asyncio.gather(*(status.refresh_crl(world.platform, ca_id) for _ in range(6)))
-    numbers = [row["number"] for row in made]
+    made = await asyncio.gather(*(crls.refresh(world.platform, ca_id) for _ in range(6)))
+    numbers = [each.number for each in made]
     kept = await kit.value(world, "SELECT number FROM crls WHERE authority_id = %(id)s", id=ca_id)
     assert len(set(numbers)) == len(numbers)
     assert kept == max(numbers)
 
 
 async def test_an_older_crl_does_not_replace_a_newer_one(world: World, ca_id: str) -> None:
-    newest = await status.refresh_crl(world.platform, ca_id)
+    newest = await crls.refresh(world.platform, ca_id)
     async with world.platform.db.transaction() as tx:
-        older = {**newest, "number": newest["number"] - 1, "der": b"older"}
-        await authorities.put_crl(tx, ca_id, covers=99, **older)
+        older = {**vars(newest), "number": newest.number - 1, "der": b"older"}
+        await stored.put(tx, ca_id, 0, covers=99, entries=0, build_seconds=0, **older)
     kept = await kit.rows(world, "SELECT * FROM crls WHERE authority_id = %(id)s", id=ca_id)
-    assert (kept[0]["number"], kept[0]["der"]) == (newest["number"], newest["der"])
+    assert (kept[0]["number"], kept[0]["der"]) == (newest.number, newest.der)
 
 
 async def test_a_revocation_that_commits_during_a_build_leaves_the_crl_stale(
     world: World, ca_id: str
 ) -> None:
     row = await kit.an_issued_certificate(world)
-    built = await status.refresh_crl(world.platform, ca_id)
+    built = await crls.refresh(world.platform, ca_id)
     async with world.platform.db.transaction() as tx:
-        reserved = await authorities.reserve_crl(tx, ca_id)
+        reserved = await stored.reserve(tx, ca_id, 0, only_if_due=False)
+    assert reserved is not None
     await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.UNSPECIFIED)
     async with world.platform.db.transaction() as tx:
-        late = {**built, "number": reserved["number"]}
-        await authorities.put_crl(tx, ca_id, covers=reserved["changes"], **late)
+        late = {**vars(built), "number": reserved["number"], "covers": reserved["changes"]}
+        await stored.put(tx, ca_id, 0, entries=0, build_seconds=0, **late)
     async with world.platform.db.read() as session:
-        kept = await authorities.crl(session, ca_id)
+        kept = await stored.newest(session, ca_id, 0)
     assert kept is not None
-    assert kept["stale"]
+    assert kept["is_due"]
 
 
 async def test_a_build_waits_for_a_revocation_that_has_not_committed(
@@ -61,8 +62,8 @@ async def test_a_build_waits_for_a_revocation_that_has_not_committed(
     row = await kit.an_issued_certificate(world)
     version = (await kit.versions_of(world, row["id"]))[0]
     async with world.platform.db.transaction() as tx:
-        await authorities.mark_crl_stale(tx, ca_id)
-        building = asyncio.create_task(status.refresh_crl(world.platform, ca_id))
+        await stored.mark_stale(tx, [(ca_id, 0)])
+        building = asyncio.create_task(crls.refresh(world.platform, ca_id))
         await waiting_for_a_lock(world)
         await tx.run(
             """INSERT INTO certificate_revocations
@@ -72,7 +73,7 @@ async def test_a_build_waits_for_a_revocation_that_has_not_committed(
             ca=ca_id,
             serial=version["serial_number"],
         )
-    crl = x509.load_der_x509_crl((await building)["der"])
+    crl = x509.load_der_x509_crl((await building).der)
     assert [format(each.serial_number, "x") for each in crl] == [version["serial_number"]]
 
 
@@ -91,7 +92,7 @@ async def test_an_expired_certificate_stays_on_one_crl_beyond_its_end(
 ) -> None:
     row = await kit.an_issued_certificate(world)
     await revoke.one(world.platform, kit.ADMIN, row["id"], reason=Reason.UNSPECIFIED)
-    await status.refresh_crl(world.platform, ca_id)
+    await crls.refresh(world.platform, ca_id)
     await kit.change(
         world,
         "UPDATE crls SET this_update = now() - interval '1 hour' WHERE authority_id = %(id)s",
@@ -102,6 +103,6 @@ async def test_an_expired_certificate_stays_on_one_crl_beyond_its_end(
     )
     counts = []
     for _ in range(2):
-        made = await status.refresh_crl(world.platform, ca_id)
-        counts.append(len(x509.load_der_x509_crl(made["der"])))
+        made = await crls.refresh(world.platform, ca_id)
+        counts.append(len(x509.load_der_x509_crl(made.der)))
     assert counts == [1, 0]

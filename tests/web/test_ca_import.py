@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import PrivateFormat
 
 from certctl.pki import keys, x509
-from certctl.services import issue, status
+from certctl.services import crls, issue, status
 from tests import kit
 from tests.enterprise import CA, a_ca, a_key, signed
 from tests.pki.made import openssl
@@ -39,7 +39,7 @@ async def test_an_imported_ca_signs_under_the_enterprise_root(site: Site, tmp_pa
     chain = await leaf(site, issuer_id=issuer)
     assert chain[1:] == [ISSUING.der, POLICY.der]
     assert "leaf.pem: OK" in verify(tmp_path, chain, ROOT.der)
-    (tmp_path / "crl.pem").write_bytes((await status.crl_of(site.world.platform, issuer)).der)
+    (tmp_path / "crl.pem").write_bytes((await crls.present(site.world.platform, issuer)).der)
     said = openssl("crl", "-inform", "DER", "-in", tmp_path / "crl.pem", "-noout",
                    "-CAfile", _pem(tmp_path, ISSUING)).stdout  # fmt: skip
     assert "verify OK" in said

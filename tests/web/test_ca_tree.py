@@ -10,7 +10,7 @@ import pytest
 from cryptography.x509.ocsp import OCSPCertStatus, load_der_ocsp_response
 
 from certctl.pki import x509
-from certctl.services import authority, hierarchy, issue, status
+from certctl.services import authority, crls, hierarchy, issue, status
 from tests import kit
 from tests.pki.made import openssl
 from tests.web.kit import Json, Site
@@ -65,7 +65,7 @@ async def test_a_new_ca_signs_from_now_on_and_openssl_takes_its_leaves(
     chain = await leaf(site)
     assert x509.facts(chain[1]).fingerprint_sha256 == made["fingerprint_sha256"]
     assert "leaf.pem: OK" in verify(tmp_path, chain, root)
-    assert (await status.crl_of(site.world.platform, made["id"])).der
+    assert (await crls.present(site.world.platform, made["id"])).der
 
 
 async def test_three_tiers_are_assembled_leaf_first(site: Site, tmp_path: Path) -> None:

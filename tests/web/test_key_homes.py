@@ -19,7 +19,7 @@ from certctl.connectors.key_home import KeyHome
 from certctl.domain.errors import Unavailable
 from certctl.pki import x509
 from certctl.pki.keys import Signer
-from certctl.services import authority, hierarchy, issue, status
+from certctl.services import authority, crls, hierarchy, issue, status
 from certctl.services.authority import NewAuthority
 from certctl.settings import load
 from tests import kit
@@ -65,7 +65,7 @@ async def test_openssl_takes_a_leaf_of_a_ca_whose_key_never_left_its_token(
     assert x509.facts(chain[1]).fingerprint_sha256 == made["fingerprint_sha256"]
     *_, root = x509.ders_of_pem(made["chain_pem"])
     assert "leaf.pem: OK" in verify(tmp_path, chain, root)
-    assert (await status.crl_of(site.world.platform, made["id"])).der
+    assert (await crls.present(site.world.platform, made["id"])).der
     listed = soft.listed()
     assert listed.count(f"label:      {made['id']}") == 2
     assert "never extractable" in listed
@@ -132,7 +132,7 @@ async def test_while_a_token_is_away_only_its_own_ca_waits(site: Site, soft: Sof
         assert await leaf(site, name="of another CA")
         # Relying parties hear on: of the responder, whose key is not there, and by the last CRL.
         await good(site, made["id"], chain[0])
-        assert (await status.crl_of(platform, made["id"])).der
+        assert (await crls.present(platform, made["id"])).der
         assert await status.keep_fresh(platform) >= 1
     await kit.change(site.world, "UPDATE jobs SET scheduled_at = now()")
     assert await issue.run(platform, waiting)
@@ -238,7 +238,7 @@ async def test_what_a_ca_answers_with_is_there_from_the_beginning(site: Site, so
     made, platform = await in_token(site), site.world.platform
     with soft.away():
         assert (await status.responder(platform, made["id"])).facts.ekus == ("OCSPSigning",)
-        assert (await status.crl_of(platform, made["id"])).der
+        assert (await crls.present(platform, made["id"])).der
         held = await authority.service_certificate(
             platform, made["id"], "server", grace=timedelta(days=20)
         )

@@ -12,7 +12,7 @@ from certctl.domain.errors import Invalid, Unavailable
 from certctl.domain.names import parse_names
 from certctl.pki import x509
 from certctl.pki.keys import KeyAlgorithm, PrivateKey, Signer, generate
-from certctl.services import issue, status
+from certctl.services import crls, issue, status
 from tests import kit
 from tests.pki.test_ml_dsa import judged
 from tests.web.kit import Site
@@ -50,7 +50,7 @@ async def test_a_leaf_of_such_a_tree_and_its_status(
     assert answer.certificate_status is OCSPCertStatus.GOOD
     # The responder has a P-256 key, certified by the CA: answers stay short.
     assert answer.signature_algorithm_oid == cx509.SignatureAlgorithmOID.ECDSA_WITH_SHA256
-    crl = cx509.load_der_x509_crl((await status.crl_of(platform, made["id"])).der)
+    crl = cx509.load_der_x509_crl((await crls.present(platform, made["id"])).der)
     key = cx509.load_der_x509_certificate(chain[1]).public_key()
     assert crl.is_signature_valid(key)  # type: ignore[arg-type]
 

@@ -12,7 +12,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, load_der_ocsp_response
 
 from certctl.pki import keys, x509
 from certctl.pki.keys import KeyAlgorithm
-from certctl.services import authority, outside, status
+from certctl.services import authority, outside
 from tests import kit
 from tests.enterprise import a_key
 from tests.pki.made import CA, a_template, openssl
@@ -124,15 +124,15 @@ async def crl_check(site: Site, folder: Path, chain_pem: str, leaf_der: bytes = 
     *between, root = x509.ders_of_pem(chain_pem)
     if leaf_der:
         between.insert(0, leaf_der)
-    crls = ""
+    lists = ""
     for der in (*between[1:], root):
         (row,) = [
             each for each in await kit.rows(site.world, "SELECT id, cert_der FROM authorities")
             if each["cert_der"] == der
         ]  # fmt: skip
-        crl = (await status.crl_of(site.world.platform, row["id"])).der
-        crls += openssl_pem(crl, folder)
-    (folder / "crls.pem").write_text(crls)
+        crl = (await crls.present(site.world.platform, row["id"])).der
+        lists += openssl_pem(crl, folder)
+    (folder / "crls.pem").write_text(lists)
     verify(folder, [*between, root], root)
     return openssl(
         "verify", "-x509_strict", "-crl_check_all", "-CRLfile", folder / "crls.pem",

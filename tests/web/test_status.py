@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -38,6 +38,7 @@ class Issued:
     http: httpx.AsyncClient
     good: x509.Certificate
     revoked: x509.Certificate
+    sharded: x509.Certificate
     issuing: x509.Certificate
     root: x509.Certificate
     ca_id: str
@@ -67,14 +68,23 @@ async def made(shared_site: Site) -> AsyncIterator[Issued]:
     (item,) = (await site.work(agent))["jobs"]
     await site.send_csr(agent, item)
     revoked = await chain_of(site, other["id"])
+    profile = await site.post("/profiles", {"name": "in shards", "crl_shards": 1})
+    third = await site.order(
+        name="in-a-shard", target_ids=order["target_ids"], certificate_profile_id=profile["id"]
+    )
+    offered = (await site.work(agent))["jobs"]
+    (item,) = [each for each in offered if each["certificate_id"] == third["id"]]
+    await site.send_csr(agent, item)
+    sharded = await chain_of(site, third["id"])
     body = {"reason": "keyCompromise"}
     await site.post(f"/certificates/{other['id']}/revoke", body, status=200)
     async with site.world.platform.db.read() as session:
         rows = await session.all("SELECT id, parent_id FROM authorities ORDER BY parent_id IS NULL")
     root = x509.load_pem_x509_certificate((await site.call("GET", "/ca", key=None)).content)
     yield Issued(
-        site, site.client, chain[0], revoked[0], chain[1], root, rows[0]["id"], rows[1]["id"]
-    )
+        site, site.client, chain[0], revoked[0], sharded[0], chain[1], root,
+        rows[0]["id"], rows[1]["id"],
+    )  # fmt: skip
 
 
 async def chain_of(site: Site, certificate_id: str) -> list[x509.Certificate]:
@@ -259,7 +269,21 @@ async def test_a_ca_certificate_is_der(issued: Issued) -> None:
     assert x509.load_der_x509_certificate(answer.content) == issued.issuing
 
 
-@pytest.mark.parametrize("what", ["crl/iss-local", "ca/{ca_id}.cer"])
+async def test_a_shard_is_served_at_the_address_in_its_leaves(issued: Issued) -> None:
+    points = issued.sharded.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    (name,) = points[0].full_name or ()
+    path = urlsplit(name.value).path
+    answer = await issued.http.get(path)
+    assert answer.headers["Content-Type"] == "application/pkix-crl"
+    crl = x509.load_der_x509_crl(answer.content)
+    assert crl.is_signature_valid(issued.issuing.public_key())  # type: ignore[arg-type]
+    point = crl.extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+    assert (point.critical, point.value.full_name) == (True, [name])
+    same = await issued.http.get(f"{PKI}/crl/iss-local/{path.rpartition('/')[2]}.crl")
+    assert same.content == answer.content
+
+
+@pytest.mark.parametrize("what", ["crl/iss-local", "crl/iss-local/1", "ca/{ca_id}.cer"])
 async def test_who_has_the_present_content_is_spared_it(issued: Issued, what: str) -> None:
     """RFC 9110 §13.1.2."""
     path = f"{PKI}/{what.format(ca_id=issued.ca_id)}"
@@ -273,7 +297,24 @@ async def test_who_has_the_present_content_is_spared_it(issued: Issued, what: st
 
 
 @pytest.mark.parametrize(
-    "path", ["crl/none", "crl/..", "crl/%00", "ca/none.cer", "ca/none", "ocsp/none/1", "", "ocsp"]
+    "path",
+    [
+        "crl/none",
+        "crl/..",
+        "crl/%00",
+        "crl/iss-local/2",
+        "crl/iss-local/0",
+        "crl/iss-local/01",
+        "crl/iss-local/x",
+        "crl/iss-local/1/1",
+        "crl/iss-local/99999",
+        "crl/",
+        "ca/none.cer",
+        "ca/none",
+        "ocsp/none/1",
+        "",
+        "ocsp",
+    ],
 )
 async def test_what_we_do_not_have_is_not_found(issued: Issued, path: str) -> None:
     answer = await issued.http.get(f"{PKI}/{path}")
@@ -294,6 +335,10 @@ async def test_a_wrong_method_is_told_which_are_right(
 
 async def test_both_listeners_answer_alike(made: Issued) -> None:
     async with relying(made.site.world.platform) as http:
-        for path in (f"{PKI}/crl/iss-local", f"{PKI}/ca/{made.ca_id}.cer"):
+        for path in (
+            f"{PKI}/crl/iss-local",
+            f"{PKI}/crl/iss-local/1",
+            f"{PKI}/ca/{made.ca_id}.cer",
+        ):
             plain, tls = await http.get(path), await made.http.get(path)
             assert plain.content == tls.content

@@ -23,7 +23,8 @@ class Config(BaseModel):
 
 @dataclass(frozen=True)
 class Order:
-    """What a CA is asked for. `names` are the approved names, exactly those to be issued."""
+    """What a CA is asked for. `names` are the approved names, exactly those to be issued;
+    `crl_shards` in how many parts our own CA is to keep the CRL (0: whole)."""
 
     names: tuple[Name, ...]
     common_name: str | None
@@ -33,6 +34,7 @@ class Order:
     csr_pem: str | None = None
     must_staple: bool = False
     short_lived: bool = False
+    crl_shards: int = 0
     purpose: Purpose = "leaf"
     path_length: int | None = None
     name_constraints: NameConstraints = NONE
@@ -40,11 +42,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Draft:
-    """A linted certificate, complete but for its signature; `serial` is canonical hex."""
+    """A linted certificate, complete but for its signature; `serial` is canonical hex. With
+    `crl_shard` other than 0, `crl_url` is where that part of the CRL is to be found."""
 
     serial: str
     tbs_der: bytes
     not_after: datetime
+    crl_shard: int = 0
+    crl_url: str = ""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,8 @@ class KeyRule:
 
 @dataclass(frozen=True)
 class Profile:
-    """The rules of one certificate profile; `version` counts its changes."""
+    """The rules of one certificate profile; `version` counts its changes. With `crl_shards` other
+    than 0, the CRL of its certificates is in so many parts."""
 
     id: str
     version: int
@@ -50,6 +51,7 @@ class Profile:
     enabled: bool = True
     spiffe_pattern: str = ""
     allow_short_lived: bool = False
+    crl_shards: int = 0
 
     @property
     def is_short_lived(self) -> bool:

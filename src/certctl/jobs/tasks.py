@@ -16,6 +16,7 @@ from procrastinate.app import App
 from certctl.services import (
     bulk,
     checkpoints,
+    crls,
     digest,
     notify,
     policy,
@@ -45,7 +46,7 @@ def register(app: App, platform: Platform, *, renewal_interval: timedelta) -> No
 
     @app.task(name=REFRESH_CRL)
     async def refresh_crl(authority_id: str) -> None:
-        await status.refresh_crl(platform, authority_id)
+        await crls.refresh_stale(platform, authority_id)
 
     @app.task(name=RUN_BULK)
     async def run_bulk(operation_id: str) -> None:

@@ -30,18 +30,22 @@ class Element:
     raw: bytes
 
 
-def tlv(tag: int, body: bytes) -> bytes:
-    """Tag, definite length in its shortest form, contents (X.690 §10.1)."""
-    size = len(body)
+def head(tag: int, size: int) -> bytes:
+    """Tag and definite length in its shortest form (X.690 §10.1), for `size` octets of contents."""
     if size < 0x80:
-        return bytes((tag, size)) + body
+        return bytes((tag, size))
     length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + body
+    return bytes((tag, 0x80 | len(length))) + length
+
+
+def tlv(tag: int, body: bytes) -> bytes:
+    """Tag, length, contents."""
+    return head(tag, len(body)) + body
 
 
 def sequence(*members: bytes) -> bytes:
-    """SEQUENCE, or SEQUENCE OF, of values already encoded."""
-    return tlv(SEQUENCE, b"".join(members))
+    """SEQUENCE, or SEQUENCE OF, of values already encoded; they are copied once."""
+    return b"".join((head(SEQUENCE, sum(map(len, members))), *members))
 
 
 def explicit(number: int, body: bytes) -> bytes:
@@ -113,6 +117,19 @@ def leading(data: bytes, count: int) -> list[Element]:
         body, end = _bounds(data, at)
         found.append(Element(data[at], data[body:end], data[at:end]))
         at = end
+    return found
+
+
+def spans(data: bytes, at: int, end: int) -> list[tuple[int, int, int]]:
+    """As `elements` between two places, nothing copied: where each value starts, where its contents
+    do, and where it ends."""
+    found: list[tuple[int, int, int]] = []
+    while at < end:
+        body, after = _bounds(data, at)
+        found.append((at, body, after))
+        at = after
+    if at != end:
+        raise Invalid("an ASN.1 value is longer than what holds it")
     return found
 
 

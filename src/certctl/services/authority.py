@@ -26,7 +26,7 @@ from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.sealing import Place
 from certctl.services import audit, ca_keys, plain
 from certctl.services.platform import Platform
-from certctl.store import authorities, rows
+from certctl.store import authorities, crls, rows
 from certctl.store.db import Row, Session, Tx
 
 log = logging.getLogger("certctl.authority")
@@ -118,8 +118,11 @@ async def record_intent(
             "job_id": job_id,
             "tbs_der": draft.tbs_der,
             "not_after": draft.not_after,
+            "crl_shard": draft.crl_shard,
         },
     )
+    if draft.crl_shard:
+        await crls.open_shard(tx, authority_id, draft.crl_shard, url=draft.crl_url)
 
 
 async def intended(

@@ -20,7 +20,7 @@ from certctl.domain.errors import Conflict, Invalid, NotFound, Unavailable
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_names
 from certctl.pki import x509
-from certctl.services import audit, authority, ca_keys, status
+from certctl.services import audit, authority, ca_keys, crls, status
 from certctl.services.authority import NewAuthority
 from certctl.services.firststart import ISSUER_ID
 from certctl.services.platform import Platform
@@ -87,7 +87,7 @@ async def _provide(on: Platform, wish: NewAuthority, authority_id: str) -> None:
     """What the CA answers with, made while its key is there; upkeep would do it later."""
     try:
         await status.responder(on, authority_id)
-        await status.crl_of(on, authority_id)
+        await crls.present(on, authority_id)
         if wish.issuer_id == ISSUER_ID and wish.path_length == 0:
             await authority.service_certificate(on, authority_id, "server", grace=timedelta(0))
     except Unavailable as error:

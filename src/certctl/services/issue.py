@@ -63,6 +63,7 @@ def profile_of(terms: Row) -> profile.Profile:
         ekus=tuple(terms["allowed_ekus"]),
         san_patterns=tuple(terms["required_san_patterns"]),
         must_staple=terms["must_staple"],
+        crl_shards=terms["crl_shards"],
         allow_single_labels=terms["allow_single_labels"],
         spiffe_pattern=terms["spiffe_uri_pattern"],
         allow_short_lived=terms["allow_short_lived"],
@@ -165,6 +166,7 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
         csr_pem=found["csr_pem"],
         must_staple=rules.must_staple,
         short_lived=rules.is_short_lived,
+        crl_shards=rules.crl_shards,
     )
     sealed = found["sealed_key"] and bytes(found["sealed_key"])
     return Work(found["id"], found["attempts"], row, found["agent_id"], order, opened, sealed)

@@ -14,20 +14,17 @@ from certctl.domain.ids import new_id
 from certctl.domain.notification import Kind, Severity
 from certctl.domain.revocation import Reason
 from certctl.pki import x509
-from certctl.services import audit, blocked, notify
+from certctl.services import audit, blocked, crls, notify
 from certctl.services.platform import Platform
 from certctl.store import (
     agent_certificates,
     authorities,
     certificates,
     jobs,
-    queue,
     renewals,
     versions,
 )
 from certctl.store.db import Row, Tx
-from certctl.store.signals import wake
-from certctl.store.status_feed import CHANGED
 
 
 def parse_reason(text: str) -> Reason:
@@ -120,8 +117,6 @@ async def _end(
     await certificates.mark_revoked(tx, ids, reason=str(reason))
     await jobs.cancel_open(tx, ids, why="the certificate was revoked")
     await authorities.close_intents_of(tx, ids, note="certificate revoked")
-    await authorities.insert_revocations(tx, [_row(tx, actor, v, reason) for v in gone])
-    await _refresh_crls(on, tx, gone)
     if reason is Reason.KEY_COMPROMISE:
         await blocked.compromised(tx, actor, gone)
     serials: dict[str, list[str]] = {one: [] for one in ids}
@@ -144,9 +139,13 @@ async def _end(
             for words in [f"certificate {one} was revoked by {actor.id}: {reason}"]
         ],
     )
+    # Last, because another revocation of the same CA waits from here on.
+    await crls.record(on, tx, [_row(tx, actor, version, reason) for version in gone])
 
 
 def _row(tx: Tx, actor: Actor, version: Row, reason: Reason) -> dict[str, Any]:
+    ours = version["authority_id"] is not None
+    entry = crls.entry_of(version["serial_number"], tx.now, reason) if ours else None
     return {
         "id": new_id("rev", tx.now),
         "certificate_id": version["certificate_id"],
@@ -157,7 +156,8 @@ def _row(tx: Tx, actor: Actor, version: Row, reason: Reason) -> dict[str, Any]:
         "revoked_by": actor.id,
         "revoked_at": tx.now,
         "not_after": version["not_after"],
-        "issuer_notified": version["authority_id"] is not None,
+        "issuer_notified": ours,
+        "entry_der": entry,
     }
 
 
@@ -166,8 +166,7 @@ async def certificates_of_agent(on: Platform, tx: Tx, actor: Actor, agent_id: st
     gone = await agent_certificates.revoke_all(tx, agent_id)
     reason = Reason.CESSATION_OF_OPERATION
     revocations = [_row(tx, actor, {"certificate_id": None, **each}, reason) for each in gone]
-    await authorities.insert_revocations(tx, revocations)
-    await _refresh_crls(on, tx, gone)
+    await crls.record(on, tx, revocations)
     return len(gone)
 
 
@@ -176,6 +175,9 @@ async def authority_certificate(
 ) -> None:
     """Revoke the certificate of a CA, in OCSP and the CRL of the CA above it."""
     facts = x509.facts(bytes(authority["cert_der"]))
+    if reason is Reason.KEY_COMPROMISE:
+        key = {"spki_sha256": facts.spki_sha256, "certificate_id": authority["id"]}
+        await blocked.compromised(tx, actor, [key])
     version = {
         "certificate_id": None,
         "issuer_id": authority["issuer_id"],
@@ -183,17 +185,4 @@ async def authority_certificate(
         "serial_number": facts.serial,
         "not_after": authority["not_after"],
     }
-    await authorities.insert_revocations(tx, [_row(tx, actor, version, reason)])
-    await _refresh_crls(on, tx, [version])
-    if reason is Reason.KEY_COMPROMISE:
-        key = {"spki_sha256": facts.spki_sha256, "certificate_id": authority["id"]}
-        await blocked.compromised(tx, actor, [key])
-
-
-async def _refresh_crls(on: Platform, tx: Tx, gone: list[Row]) -> None:
-    await wake(tx, CHANGED)
-    for authority_id in sorted({v["authority_id"] for v in gone if v["authority_id"]}):
-        await authorities.mark_crl_stale(tx, authority_id)
-        await on.queue.defer(
-            tx, queue.REFRESH_CRL, once_per=authority_id, authority_id=authority_id
-        )
+    await crls.record(on, tx, [_row(tx, actor, version, reason)])

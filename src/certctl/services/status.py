@@ -1,27 +1,23 @@
-"""Revocation status for relying parties: OCSP answers and CRLs of our own CAs."""
+"""OCSP answers of our own CAs, and what keeps these and the CRLs ahead of their ends."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from certctl.connectors.issuers.local import Authority
-from certctl.domain.errors import CertctlError, NotFound, Unavailable
+from certctl.domain.errors import CertctlError, NotFound
 from certctl.domain.revocation import CODES, Reason
-from certctl.pki import crl, lint, ocsp, x509
+from certctl.pki import ocsp
 from certctl.pki.serials import serial_number, serial_text
-from certctl.services import authority, counters
+from certctl.services import authority, counters, crls
 from certctl.services.authority import Held
 from certctl.services.platform import Platform
 from certctl.store import authorities
 from certctl.store.db import Row
-from certctl.store.signals import wake
-from certctl.store.status_feed import CHANGED
 
 log = logging.getLogger("certctl.status")
 MOST_KEPT: Final = 20_000
@@ -30,12 +26,11 @@ LOOK_AGAIN: Final = timedelta(seconds=30)
 
 @dataclass(frozen=True)
 class Answer:
-    """A DER response and, where it may be cached, its times; `number` is a CRL's."""
+    """A DER response and, where it may be cached, its times."""
 
     der: bytes
     this_update: datetime | None = None
     next_update: datetime | None = None
-    number: int = 0
 
 
 @dataclass
@@ -178,89 +173,23 @@ async def responder(on: Platform, authority_id: str) -> Held:
     )
 
 
-async def crl_of(on: Platform, issuer_or_ca: str) -> Answer:
-    """The present CRL of a CA; a new one when the last is stale or about to end. While the CA's key
-    is away the last one serves to its end.
-
-    Raises:
-        NotFound: when no CA of ours has that id.
-        Unavailable: when the key is away and the last CRL is over.
-    """
-    async with on.db.read() as session:
-        row = await authorities.resolve(session, issuer_or_ca)
-        if row is None or row["cert_der"] is None:
-            raise NotFound(f"{issuer_or_ca} is neither an issuer nor a CA of this server")
-        kept = await authorities.crl(session, row["id"])
-    if kept is None or _is_worn(on, kept):
-        try:
-            kept = await refresh_crl(on, row["id"])
-        except Unavailable as error:
-            if kept is None or kept["next_update"] <= on.clock():
-                raise
-            log.warning("CA %s: its CRL is not renewed: %s", row["id"], error.message)
-    return Answer(bytes(kept["der"]), kept["this_update"], kept["next_update"], int(kept["number"]))
-
-
-def _is_worn(on: Platform, kept: Row) -> bool:
-    return bool(kept["stale"]) or kept["next_update"] - on.clock() < on.terms.crl_validity / 4
-
-
-async def refresh_crl(on: Platform, authority_id: str) -> Row:
-    """Build, sign and store the next CRL of a CA: number, DER and times."""
-    async with on.db.transaction() as tx:
-        ca = await authority.open_authority(on, tx, await authorities.get(tx, authority_id))
-        reserved = await authorities.reserve_crl(tx, authority_id)
-        this_update = on.clock().replace(microsecond=0)
-        # An entry appears on one CRL beyond its certificate's expiry (RFC 5280 §3.3).
-        since = reserved["this_update"] or this_update
-        entries = await authorities.revoked_entries(tx, authority_id, since)
-    made: Row = {
-        "number": reserved["number"],
-        "this_update": this_update,
-        "next_update": this_update + on.terms.crl_validity,
-    }
-    linted = await asyncio.to_thread(_draft_crl, ca, entries, made)
-    made["der"] = await ca.run(x509.sign, linted, ca.signer)
-    async with on.db.transaction() as tx:
-        await authorities.put_crl(tx, authority_id, covers=reserved["changes"], **made)
-        await wake(tx, CHANGED)
-    return made
-
-
-def _draft_crl(ca: Authority, entries: list[Row], made: Row) -> lint.Linted:
-    if ca.cert_der is None:
-        raise Unavailable(f"CA {ca.id} has no certificate yet")
-    tbs = crl.draft_crl(
-        ca.cert_der,
-        number=made["number"],
-        this_update=made["this_update"],
-        next_update=made["next_update"],
-        entries=[
-            crl.RevokedEntry(
-                serial_number(row["serial_number"]),
-                row["revoked_at"],
-                CODES[Reason(row["reason"])],
-            )
-            for row in entries
-        ],
-        issuer_public_key=ca.signer.public_key,
-    )
-    return lint.check_crl(tbs, ca.signer.public_key, shape=(ca.id, bool(entries)))
-
-
 async def keep_fresh(on: Platform) -> int:
     """Renew CRLs and responder certificates ahead of their end; how many CRLs were made."""
     async with on.db.read() as session:
         rows = await authorities.all_active(session)
-        soon = on.clock() + on.terms.crl_validity / 4
-        worn = await authorities.crls_to_refresh(session, soon)
-    made = 0
     for row in rows:
-        try:
-            await responder(on, row["id"])
-            if row["id"] in worn:
-                await refresh_crl(on, row["id"])
-                made += 1
-        except CertctlError as error:
-            log.error("CA %s: status was not renewed: %s", row["id"], error.message)
+        await _renewed(row["id"], responder(on, row["id"]))
+    made = 0
+    for authority_id, shard in await crls.worn(on):
+        made += await _renewed(authority_id, crls.refresh(on, authority_id, shard))
     return made
+
+
+async def _renewed(authority_id: str, renewing: Awaitable[object]) -> bool:
+    """Whether it was; one CA keeps no other from being."""
+    try:
+        await renewing
+    except CertctlError as error:
+        log.error("CA %s: status was not renewed: %s", authority_id, error.message)
+        return False
+    return True

@@ -286,9 +286,10 @@ async def activate(
 async def insert_intent(tx: Tx, values: Mapping[str, Any]) -> None:
     """Write down what is about to be signed, before it is."""
     await tx.run(
-        """INSERT INTO issuances (authority_id, serial_number, purpose, job_id, tbs_der, not_after)
+        """INSERT INTO issuances (authority_id, serial_number, purpose, job_id, tbs_der, not_after,
+               crl_shard)
            VALUES (%(authority_id)s, %(serial_number)s, %(purpose)s, %(job_id)s, %(tbs_der)s,
-                   %(not_after)s)""",
+                   %(not_after)s, %(crl_shard)s)""",
         **values,
     )
 
@@ -388,71 +389,3 @@ async def insert_service_certificate(tx: Tx, values: Mapping[str, Any]) -> None:
                %(sealed_key)s, %(not_before)s, %(not_after)s)""",
         **values,
     )
-
-
-async def crl(session: Session, authority_id: str) -> Row | None:
-    """The newest CRL; `stale` when a revocation has been committed that it does not hold."""
-    return await session.one(
-        """SELECT number, der, this_update, next_update, changes > covers AS stale
-           FROM crls WHERE authority_id = %(id)s AND der IS NOT NULL""",
-        id=authority_id,
-    )
-
-
-async def mark_crl_stale(tx: Tx, authority_id: str) -> None:
-    await tx.run(
-        """INSERT INTO crls (authority_id, changes) VALUES (%(id)s, 1)
-           ON CONFLICT (authority_id) DO UPDATE SET changes = crls.changes + 1""",
-        id=authority_id,
-    )
-
-
-async def reserve_crl(tx: Tx, authority_id: str) -> Row:
-    """A number for the next CRL, how many changes it will cover, and the present one's time.
-
-    The row stays locked, so that the entries read next are exactly those changes.
-    """
-    return await tx.only(
-        f"the CRL of {authority_id}",
-        """INSERT INTO crls (authority_id, reserved) VALUES (%(id)s, 1)
-           ON CONFLICT (authority_id) DO UPDATE SET reserved = crls.reserved + 1
-           RETURNING reserved AS number, changes, this_update""",
-        id=authority_id,
-    )
-
-
-async def put_crl(tx: Tx, authority_id: str, **values: Any) -> None:
-    """Keep a CRL, unless a newer one has come in the meantime."""
-    await tx.run(
-        """UPDATE crls SET number = %(number)s, der = %(der)s, this_update = %(this_update)s,
-               next_update = %(next_update)s, covers = %(covers)s
-           WHERE authority_id = %(id)s AND coalesce(number, 0) < %(number)s""",
-        id=authority_id,
-        **values,
-    )
-
-
-async def insert_revocations(tx: Tx, revocations: Sequence[Mapping[str, Any]]) -> None:
-    await tx.insert("certificate_revocations", revocations)
-
-
-async def revoked_entries(session: Session, authority_id: str, since: datetime) -> list[Row]:
-    """Entries a CRL must carry: revoked, and not expired before `since` (RFC 5280 §3.3)."""
-    return await session.all(
-        """SELECT serial_number, revoked_at, reason FROM certificate_revocations
-           WHERE authority_id = %(id)s AND not_after >= %(since)s
-           ORDER BY revoked_at, serial_number""",
-        id=authority_id,
-        since=since,
-    )
-
-
-async def crls_to_refresh(session: Session, before: datetime) -> list[str]:
-    """CAs whose CRL is missing, stale, or ends before the given moment."""
-    rows = await session.all(
-        """SELECT a.id FROM authorities a LEFT JOIN crls c ON c.authority_id = a.id
-           WHERE a.state IN ('active', 'retiring') AND a.key_home <> 'none'
-             AND (c.der IS NULL OR c.changes > c.covers OR c.next_update < %(before)s)""",
-        before=before,
-    )
-    return [row["id"] for row in rows]

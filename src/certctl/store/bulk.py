@@ -100,6 +100,15 @@ async def get(session: Session, operation_id: str) -> Row:
     )
 
 
+async def asked(session: Session, operation_id: str) -> Row:
+    """What is to be done and for whom, without counting how far it is."""
+    return await session.only(
+        f"bulk operation {operation_id}",
+        "SELECT kind, parameters, actor FROM bulk_operations WHERE id = %(id)s",
+        id=operation_id,
+    )
+
+
 async def failures(session: Session, operation_id: str, *, limit: int) -> list[Row]:
     return await session.all(
         """SELECT certificate_id, error FROM bulk_items

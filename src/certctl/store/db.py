@@ -44,6 +44,13 @@ class Session:
         cursor = await self._execute(sql, values)
         return await cursor.fetchone()
 
+    async def large(self, sql: str, **values: Any) -> AsyncIterator[Row]:
+        """Rows one after the other, as they arrive and not in hex: for many octets in each."""
+        with translated():
+            async with self.connection.cursor(binary=True) as cursor:
+                async for row in cursor.stream(cast(Any, sql), values):
+                    yield row
+
     async def only(self, what: str, sql: str, **values: Any) -> Row:
         """The one row, or NotFound saying that `what` does not exist."""
         row = await self.one(sql, **values)

@@ -88,6 +88,7 @@ PROFILES: Final = Table(
         "allowed_ekus",
         "required_san_patterns",
         "must_staple",
+        "crl_shards",
         "allow_single_labels",
         "spiffe_uri_pattern",
         "allow_short_lived",

@@ -78,7 +78,9 @@ async def changes(session: Session, since: str) -> list[Row]:
     )
 
 
-async def crl_numbers(session: Session) -> dict[str, int]:
-    """The number of each CA's newest CRL."""
-    rows = await session.all("SELECT authority_id, number FROM crls WHERE der IS NOT NULL")
-    return {row["authority_id"]: int(row["number"]) for row in rows}
+async def crl_numbers(session: Session) -> dict[tuple[str, int], int]:
+    """The number of the newest CRL of each CA and shard."""
+    rows = await session.all(
+        "SELECT authority_id, shard, number FROM crls WHERE number IS NOT NULL"
+    )
+    return {(row["authority_id"], row["shard"]): int(row["number"]) for row in rows}

@@ -93,13 +93,14 @@ async def insert_live(tx: Tx, values: Mapping[str, Any]) -> None:
 
 
 async def revoke_unexpired(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:
-    """Mark every version that a relying party might still accept, and ask about; the rows that
-    were marked."""
+    """Mark every version that relying parties might still accept, and ask about; what a CRL needs
+    to know of each that was marked, and its certificate and key."""
     return await tx.all(
-        f"""UPDATE certificate_versions SET revoked_at = now(), live = false
+        """UPDATE certificate_versions SET revoked_at = now(), live = false
             WHERE certificate_id = ANY(%(ids)s) AND revoked_at IS NULL AND not_after > now()
               AND NOT no_revocation
-            RETURNING {SHOWN}, spki_sha256""",
+            RETURNING certificate_id, issuer_id, authority_id, serial_number, not_after,
+                spki_sha256""",
         ids=list(certificate_ids),
     )
 

@@ -144,8 +144,14 @@ def _relying_parties() -> dict[str, Any]:
         },
         "/.well-known/pki/crl/{id}": {
             "get": {
-                **_open("crl", "The CRL, DER", _file("application/pkix-crl")),
+                **_open("crl", "The complete CRL, DER", _file("application/pkix-crl")),
                 "parameters": [issuer],
+            }
+        },
+        "/.well-known/pki/crl/{id}/{shard}": {
+            "get": {
+                **_open("crlShard", "A shard of the CRL, DER", _file("application/pkix-crl")),
+                "parameters": [issuer, _path("shard", "As a certificate names it, from 1")],
             }
         },
         "/.well-known/pki/ca/{name}": {

@@ -49,6 +49,10 @@ class Authority:
     def crl_url(self) -> str:
         return f"{self.base_url}/.well-known/pki/crl/{self.id}"
 
+    def crl_url_of(self, shard: int) -> str:
+        """Of a part of the CRL, from 1; 0 is the whole."""
+        return f"{self.crl_url}/{shard}" if shard else self.crl_url
+
     @property
     def certificate_url(self) -> str:
         return f"{self.base_url}/.well-known/pki/ca/{self.id}.cer"
@@ -87,12 +91,24 @@ class LocalCA:
         ca, serial = self._authority, new_serial()
         if why := ca.name_constraints.why_not(order.names):
             raise Invalid(why)
-        template = self._template(order, serial)
+        revocable = (
+            order.purpose != "ocsp_responder" and ca.cert_der is not None and not order.short_lived
+        )
+        # By the serial, so that whoever tries again finds the same.
+        shard = serial % order.crl_shards + 1 if revocable and order.crl_shards else 0
+        crl_url = ca.crl_url_of(shard) if revocable else None
+        template = self._template(order, serial, crl_url=crl_url)
         tbs = x509.draft(template, ca.cert_der, ca.signer.public_key)
         self._linted[serial_text(serial)] = self._lint(tbs, order)
-        return Draft(serial_text(serial), tbs, template.not_after)
+        return Draft(
+            serial_text(serial),
+            tbs,
+            template.not_after,
+            shard,
+            crl_url if shard and crl_url else "",
+        )
 
-    def _template(self, order: Order, serial: int) -> x509.Template:
+    def _template(self, order: Order, serial: int, *, crl_url: str | None) -> x509.Template:
         ca = self._authority
         is_root = ca.cert_der is None
         not_before, not_after = x509.validity(
@@ -100,7 +116,6 @@ class LocalCA:
             order.lifetime,
             not_after_limit=ca.not_after,
         )
-        revocable = order.purpose != "ocsp_responder" and not is_root and not order.short_lived
         return x509.Template(
             kind=order.purpose if order.purpose in ("ca", "ocsp_responder") else "leaf",
             serial=serial,
@@ -112,9 +127,9 @@ class LocalCA:
             not_after=not_after,
             ekus=order.ekus,
             path_length=order.path_length,
-            ocsp_url=ca.ocsp_url if revocable else None,
+            ocsp_url=ca.ocsp_url if crl_url else None,
             ca_issuers_url=None if is_root else ca.certificate_url,
-            crl_url=ca.crl_url if revocable else None,
+            crl_url=crl_url,
             must_staple=order.must_staple,
             no_revocation=order.short_lived,
             name_constraints=order.name_constraints,

@@ -93,7 +93,7 @@ def _key_identifiers_are_full(case: Case) -> str | None:
 
 
 def _locations_are_plain_http(case: Case) -> str | None:
-    bad = [url for url in _locations(case) if not _is_plain_http(url)]
+    bad = [url for url in _locations(case) if not is_plain_http(url)]
     return f"not a plain http address: {', '.join(bad)}" if bad else None
 
 
@@ -104,7 +104,7 @@ def _locations(case: Case) -> Iterator[str]:
         yield from (str(name.value) for name in point.full_name or ())
 
 
-def _is_plain_http(url: str) -> bool:
+def is_plain_http(url: str) -> bool:
     """Fetching these over TLS could need the very answer that is being fetched."""
     try:
         parsed = urlsplit(url)

@@ -14,7 +14,8 @@ from certctl.pki import der, keys
 from certctl.pki.lint import judge
 from certctl.pki.lint.case import NO_SIGNATURE, Case, open_case
 from certctl.pki.lint.certificate import broken_rules
-from certctl.pki.lint.revocation import crl_flaws, crl_sample, ocsp_flaws
+from certctl.pki.lint.entries import crl_sample, entries_flaws, entries_span
+from certctl.pki.lint.revocation import crl_flaws, ocsp_flaws
 from certctl.pki.unreadable import UNREADABLE
 
 BASIC_RESPONSE = "1.3.6.1.5.5.7.48.1.1"
@@ -62,17 +63,19 @@ def check_certificate(
 def check_crl(tbs: bytes, issuer_public_key: keys.PublicKey, *, shape: Hashable) -> Linted:
     """Examine a TBSCertList that the issuer is to sign; `shape` as for certificates.
 
+    Every entry is looked at, without an object for each. Parsed and shown to pkilint is the same
+    list with its first entries only.
+
     Raises:
         Invalid: listing every broken rule, or pkilint's codes.
     """
+    sample = _whole(_linted(crl_sample(tbs), issuer_public_key))
+    crl = _opened(lambda: x509.load_der_x509_crl(sample))
+    flaws = _opened(lambda: [*crl_flaws(crl), *entries_flaws(tbs, *entries_span(tbs))])
+    _refuse("CRL", flaws)
+    parts = tuple((extension.oid, extension.critical) for extension in crl.extensions)
     linted = _linted(tbs, issuer_public_key)
-    crl = _opened(lambda: x509.load_der_x509_crl(_whole(linted)))
-    _refuse("CRL", _opened(lambda: list(crl_flaws(crl))))
-    judge.require_clean(
-        "crl",
-        (shape, linted.algorithm_der, len(crl) > 0),
-        lambda: _whole(_linted(crl_sample(tbs), issuer_public_key)),
-    )
+    judge.require_clean("crl", (shape, linted.algorithm_der, parts, len(crl) > 0), lambda: sample)
     return linted
 
 

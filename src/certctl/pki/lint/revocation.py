@@ -7,25 +7,18 @@ from collections.abc import Iterator
 from cryptography import x509
 from cryptography.x509 import ocsp
 
-from certctl.pki import der
 from certctl.pki.keys import PublicKey, key_identifier
+from certctl.pki.lint.certificate import is_plain_http
 
 MAX_NUMBER = (1 << 159) - 1
-SAMPLE = 32
-REVOKED_AT = 5
 
 
 def crl_flaws(crl: x509.CertificateRevocationList) -> Iterator[str]:
-    """What is wrong with a CRL; its entries are all looked at. That both its signature algorithms
-    agree was seen when it was parsed (RFC 5280 §5.1.1.2)."""
+    """What is wrong with a CRL, its entries apart. That both its signature algorithms agree was
+    seen when it was parsed (RFC 5280 §5.1.1.2)."""
     if crl.next_update_utc is None or crl.next_update_utc <= crl.last_update_utc:
         yield "nextUpdate is missing or not later than thisUpdate"
     yield from _crl_extension_flaws(crl)
-    serials = [entry.serial_number for entry in crl]
-    if any(not 0 < serial <= MAX_NUMBER for serial in serials):
-        yield "a serial number is not positive or takes more than 20 octets"
-    if len(set(serials)) != len(serials):
-        yield "a serial number is listed twice"
 
 
 def _crl_extension_flaws(crl: x509.CertificateRevocationList) -> Iterator[str]:
@@ -36,17 +29,22 @@ def _crl_extension_flaws(crl: x509.CertificateRevocationList) -> Iterator[str]:
         yield "the CRL number is missing, critical, or takes more than 20 octets"
     if authority is None or authority.critical or not authority.value.key_identifier:
         yield "the authority key identifier is missing or critical"
+    point = held.get(x509.IssuingDistributionPoint.oid)
+    if point is not None and not (point.critical and _is_shard(point.value)):
+        yield "the issuing distribution point is not critical, or not one of leaves"
 
 
-def crl_sample(tbs: bytes) -> bytes:
-    """`tbs` with its first entries only: enough for pkilint, which is slow on long lists."""
-    found = der.members(tbs)
-    if found[REVOKED_AT].tag != der.SEQUENCE:
-        return tbs
-    entries = der.leading(found[REVOKED_AT].body, SAMPLE)
-    shortened = der.sequence(*(entry.raw for entry in entries))
-    return der.sequence(
-        *(shortened if at == REVOKED_AT else member.raw for at, member in enumerate(found))
+def _is_shard(point: x509.IssuingDistributionPoint) -> bool:
+    """Whether it is the only scope that we give a CRL (RFC 5280 §5.2.5)."""
+    names = point.full_name or []
+    return (
+        bool(names)
+        and all(
+            isinstance(name, x509.UniformResourceIdentifier) and is_plain_http(name.value)
+            for name in names
+        )
+        and point.only_contains_user_certs
+        and not (point.indirect_crl or point.only_some_reasons or point.relative_name)
     )
 
 

@@ -82,6 +82,8 @@ class Plane:
         self._looking = asyncio.Semaphore(LOOKS_AT_ONCE)
         self._waiting = 0
         self._changed, self._loaded = asyncio.Event(), asyncio.Event()
+        self._numbered = asyncio.Event()
+        self._numbers: dict[tuple[str, int], int] = {}
         self.documents = Documents(on)
         self.counts: Counter[str] = Counter()
         self.synced_at = 0
@@ -103,7 +105,7 @@ class Plane:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await asyncio.gather(self._follow(), self._load(), self._sign_ahead())
+        await asyncio.gather(self._follow(), self._follow_crls(), self._load(), self._sign_ahead())
 
     @property
     def size(self) -> int:
@@ -178,10 +180,14 @@ class Plane:
         request = ocsp.request_for(cert_id)
         return await self.answer(address, request)
 
-    async def crl(self, address: str) -> Document:
+    async def crl(self, address: str, shard: int = 0) -> Document:
         """The newest CRL of a CA or of an issuer's. Raises NotFound or Unavailable."""
         authority_id = (await self._find(address)).authority_id
-        return self.documents.crl(authority_id) or await self.documents.load_crl(authority_id)
+        kept = self.documents.crl(authority_id, shard)
+        if kept is None:
+            with self._in_line():
+                kept = await self.documents.load_crl(authority_id, shard)
+        return kept
 
     async def _state(self, answers: Answers, serial: int) -> State | None:
         content = serial_content(serial)
@@ -300,15 +306,24 @@ class Plane:
         while True:
             await _set_within(self._changed, LOOK_EVERY if self._on.signals.hears else LOOK_DEAF)
             try:
-                await self.catch_up()
+                self._numbers = await self.catch_up()
+                self._numbered.set()
             except CertctlError as error:
                 if not self.is_away:
                     log.warning("answers go on from memory: %s", error.message)
                 self.is_away = True
                 await asyncio.sleep(AGAIN)
 
-    async def catch_up(self) -> None:
-        """Take in what was revoked since the last look. Raises Unavailable."""
+    async def _follow_crls(self) -> None:
+        """Beside OCSP, which does not wait for long lists."""
+        while True:
+            await self._numbered.wait()
+            self._numbered.clear()
+            await self.documents.follow(self._numbers)
+
+    async def catch_up(self) -> dict[tuple[str, int], int]:
+        """Take in what was revoked since the last look; the number of each CA's newest CRLs. Raises
+        Unavailable."""
         began = self._now()
         async with self._on.db.read() as session:
             mark = await status_feed.mark(session)
@@ -323,7 +338,7 @@ class Plane:
         if self.is_away:
             log.info("the database is back")
         self.is_away = False
-        await self.documents.follow(numbers)
+        return numbers
 
     async def _sign_ahead(self) -> None:
         while True:

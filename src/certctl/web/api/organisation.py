@@ -135,6 +135,7 @@ class KeyAlgorithmRule(In):
 
 KeyRules = Annotated[list[KeyAlgorithmRule], Field(min_length=1, max_length=10)]
 Lifetime = Annotated[int, Field(ge=600, le=397 * 86400)]
+Shards = Annotated[int, Field(ge=0, le=1024)]
 Pattern = Annotated[str, Field(max_length=256)]
 Ekus = Annotated[list[Eku], Field(min_length=1, max_length=5)]
 Patterns = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=50)]
@@ -153,6 +154,7 @@ class NewProfile(In):
     allowed_ekus: Ekus = ["serverAuth"]
     required_san_patterns: Patterns = []
     must_staple: bool = False
+    crl_shards: Shards = 0
     allow_single_labels: bool = False
     spiffe_uri_pattern: Pattern = ""
     allow_short_lived: bool = False
@@ -168,6 +170,7 @@ class ProfileChange(In):
     allowed_ekus: Ekus | None = None
     required_san_patterns: Patterns | None = None
     must_staple: bool | None = None
+    crl_shards: Shards | None = None
     allow_single_labels: bool | None = None
     spiffe_uri_pattern: Pattern | None = None
     allow_short_lived: bool | None = None
@@ -185,6 +188,7 @@ class Profile(Out):
     allowed_ekus: list[str]
     required_san_patterns: list[str]
     must_staple: bool
+    crl_shards: int
     allow_single_labels: bool
     spiffe_uri_pattern: str
     allow_short_lived: bool

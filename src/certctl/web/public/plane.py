@@ -79,9 +79,9 @@ class PlaneFace:
             return text(405, "only GET is allowed here", b"allow: GET, HEAD\r\n")
         if path == HEALTH:
             return self._health()
-        name = unquote_to_bytes(path).decode("latin-1").rpartition("/")[2]
+        name = _unquoted(path).rpartition("/")[2]
         if path.startswith(CRL):
-            document = await self._plane.crl(name.removesuffix(".crl"))
+            document = await self._plane.crl(*status.crl_named(_unquoted(path[len(CRL) :])))
             return await _document(request, document, b"application/pkix-crl")
         if path.startswith(CA) and name.endswith(".cer"):
             document = await self._plane.documents.certificate(name.removesuffix(".cer"))
@@ -90,7 +90,7 @@ class PlaneFace:
 
     async def _ocsp(self, request: Request, rest: bytes) -> Reply:
         address, slash, segment = rest.partition(b"/")
-        ca = unquote_to_bytes(address).decode("latin-1")
+        ca = _unquoted(address)
         if request.method == b"POST" and not slash:
             kind = request.header(b"content-type").partition(b";")[0].strip().lower()
             if kind not in (b"", REQUEST_TYPE):
@@ -100,7 +100,7 @@ class PlaneFace:
             return text(405, "GET with the request in the path, or POST", b"allow: GET, POST\r\n")
         if segment.startswith(b"M"):
             return _told(request, await self._plane.answer(ca, _decoded(segment) or b""))
-        digits = status.hex_serial(unquote_to_bytes(segment).decode("latin-1"))
+        digits = status.hex_serial(_unquoted(segment))
         return _told(request, await self._plane.answer_serial(ca, digits))
 
     def _health(self) -> Reply:
@@ -110,6 +110,10 @@ class PlaneFace:
         if plane.is_away:
             database = f"away for {int(time.time()) - plane.synced_at} s; answers go on from memory"
         return text(200, f"serials: {plane.size}\nsigned: {plane.signed}\ndatabase: {database}")
+
+
+def _unquoted(path: bytes) -> str:
+    return unquote_to_bytes(path).decode("latin-1")
 
 
 def _decoded(segment: bytes) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import sha256
@@ -13,13 +13,13 @@ from typing import Final
 from urllib.parse import unquote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from certctl.domain.errors import CertctlError, Invalid, NotFound, TooLarge, TooMany, Unavailable
 from certctl.pki import ocsp
-from certctl.services import authority, status
+from certctl.services import authority, crls, status
 from certctl.services.platform import Platform
 from certctl.web import problems
 from certctl.web.public.router import Declared, PublicRouter, body_of
@@ -32,16 +32,19 @@ FACE: Final = Declared(
         ("POST", "/.well-known/pki/ocsp/{id}"),
         ("GET", "/.well-known/pki/ocsp/{id}/{request}"),
         ("GET", "/.well-known/pki/crl/{id}"),
+        ("GET", "/.well-known/pki/crl/{id}/{shard}"),
         ("GET", "/.well-known/pki/ca/{name}"),
     ),
 )
 MOST: Final = 65_536
+IN_ONE: Final = 262_144
 OCSP_TYPE: Final = "application/ocsp-response"
+CRL_NAME: Final = re.compile(r"(?P<ca>[^/]+?)(?:/(?P<shard>[1-9][0-9]{0,3}))?(?:\.crl)?")
 HEX: Final = re.compile(r"[0-9A-Fa-f:]{1,80}")
 
 
 def status_app(platform: Platform) -> ASGIApp:
-    responder = status.Responder(platform)
+    responder, lists = status.Responder(platform), crls.Lists(platform)
 
     async def ocsp_post(request: Request) -> Response:
         kind = request.headers.get("content-type", "application/ocsp-request")
@@ -72,8 +75,9 @@ def status_app(platform: Platform) -> ASGIApp:
             return _plain(ocsp.error_response("tryLater"))
 
     async def crl(request: Request) -> Response:
-        answer = await status.crl_of(platform, request.path_params["id"].removesuffix(".crl"))
-        return _cached(request, answer, "application/pkix-crl")
+        found = await lists.present(*crl_named(request.path_params["name"]))
+        answer = status.Answer(found.der, found.this_update, found.next_update)
+        return _cached(request, answer, "application/pkix-crl", digest=found.sha256)
 
     async def ca(request: Request) -> Response:
         name = request.path_params["name"]
@@ -86,11 +90,19 @@ def status_app(platform: Platform) -> ASGIApp:
         [
             Route("/.well-known/pki/ocsp/{id}", ocsp_post, methods=["POST"]),
             Route("/.well-known/pki/ocsp/{id}/{request:path}", ocsp_get, methods=["GET"]),
-            Route("/.well-known/pki/crl/{id}", crl, methods=["GET"]),
+            Route("/.well-known/pki/crl/{name:path}", crl, methods=["GET"]),
             Route("/.well-known/pki/ca/{name}", ca, methods=["GET"]),
         ],
         tell=tell,
     )
+
+
+def crl_named(path: str) -> tuple[str, int]:
+    """The CA or issuer of a CRL's address, and the shard. Raises NotFound for another form."""
+    found = CRL_NAME.fullmatch(path)
+    if found is None:
+        raise NotFound("no such resource")
+    return found["ca"], int(found["shard"] or 0)
 
 
 def hex_serial(segment: str) -> str:
@@ -128,9 +140,12 @@ def _ocsp(answer: status.Answer, request: Request) -> Response:
     return _cached(request, answer, OCSP_TYPE)
 
 
-def _cached(request: Request, answer: status.Answer, media_type: str) -> Response:
-    """With validators and, where the content ends, the time until then (RFC 5019 §6)."""
-    tag = f'"{sha256(answer.der).hexdigest()[:32]}"'
+def _cached(
+    request: Request, answer: status.Answer, media_type: str, *, digest: str = ""
+) -> Response:
+    """With validators and, where the content ends, the time until then (RFC 5019 §6). `digest` is
+    the SHA-256 of the DER where it is known."""
+    tag = f'"{(digest or sha256(answer.der).hexdigest())[:32]}"'
     headers = {"ETag": tag, "Cache-Control": "public, max-age=3600"}
     if answer.this_update and answer.next_update:
         headers["Last-Modified"] = _date(answer.this_update)
@@ -142,7 +157,16 @@ def _cached(request: Request, answer: status.Answer, media_type: str) -> Respons
     known = request.headers.get("if-none-match", "")
     if {"*", tag} & {each.strip().removeprefix("W/") for each in known.split(",")}:
         return Response(status_code=304, headers=headers)
+    if len(answer.der) > IN_ONE:
+        headers["Content-Length"] = str(len(answer.der))
+        return StreamingResponse(_slices(answer.der), headers=headers, media_type=media_type)
     return Response(answer.der, headers=headers, media_type=media_type)
+
+
+async def _slices(der: bytes) -> AsyncIterator[bytes]:
+    """Only what is under way to a client is copied for it."""
+    for at in range(0, len(der), IN_ONE):
+        yield der[at : at + IN_ONE]
 
 
 def _date(moment: datetime) -> str:
