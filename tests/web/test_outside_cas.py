@@ -12,7 +12,7 @@ from cryptography.x509.ocsp import OCSPCertStatus, load_der_ocsp_response
 
 from certctl.pki import keys, x509
 from certctl.pki.keys import KeyAlgorithm
-from certctl.services import authority, outside
+from certctl.services import authority, crls, outside
 from tests import kit
 from tests.enterprise import a_key
 from tests.pki.made import CA, a_template, openssl
