@@ -33,6 +33,7 @@ from certctl.store import certificates as rows
 from certctl.store.embedded import recorded_conninfo
 from tests import bench_wrk
 from tests.bench_audit import audit_rates
+from tests.bench_crl import revocation_lists
 from tests.bench_million import million
 from tests.bench_plane import revocation_plane
 from tests.flows.system import System, until
@@ -183,6 +184,7 @@ async def run(system: System) -> None:
         await inventory_page(built.platform, system)
         await audit_rates(built.platform, report)
         await at_a_million(built.platform, system)
+        await revocation_lists(built.platform, system, report)
         await revocation_plane(built.platform, system.environment, report, folder=system.folder)
 
 
