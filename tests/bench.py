@@ -183,8 +183,8 @@ async def run(system: System) -> None:
         await issuance(built.platform)
         await inventory_page(built.platform, system)
         await audit_rates(built.platform, report)
-        await at_a_million(built.platform, system)
         await revocation_lists(built.platform, system, report)
+        await at_a_million(built.platform, system)
         await revocation_plane(built.platform, system.environment, report, folder=system.folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,6 +24,7 @@ from certctl.services import authority, crls, plain, revoke
 from certctl.services.plane.plane import Plane
 from certctl.store import authorities
 from certctl.store import crls as stored
+from certctl.web.public.status import IN_ONE, status_app
 from tests import kit
 from tests.conftest import World
 from tests.services.test_status import openssl
@@ -170,7 +173,10 @@ async def judges(world: World, ca_id: str, tmp_path: Path) -> Judges:
 async def test_openssl_goes_by_the_shard_of_the_leaf_and_by_no_other(
     world: World, judges: Judges
 ) -> None:
-    made = await leaves(world, 20, 2)  # chance puts them all into one in a run of half a million
+    profile = await kit.a_profile(world, crl_shards=2)
+    made = [await a_leaf(world, profile)]
+    while len({leaf.shard for leaf in made}) < 2:
+        made.append(await a_leaf(world, profile))
     one = made[0]
     other = next(leaf for leaf in made if leaf.shard != one.shard)
     assert judges.verified(one, await the_list(world, one.shard)).endswith("leaf.pem: OK\n")
@@ -242,6 +248,27 @@ async def test_every_revoked_serial_is_in_one_shard_and_in_the_complete_list(
     found = {shard: await serials(world, shard) for shard in of_shard if shard}
     assert found == {shard: each for shard, each in of_shard.items() if shard}
     assert await serials(world) == set(revoked)
+
+
+async def test_a_long_list_is_sent_whole_and_is_in_memory_once(world: World, ca_id: str) -> None:
+    """Over HTTPS, where what is long goes out in pieces."""
+    async with world.platform.db.transaction() as tx:
+        serials = [(1 << 158) + n for n in range(6_000)]
+        made = [a_revocation(ca_id, each, tx.now, Reason.SUPERSEDED) for each in serials]
+        await crls.record(world.platform, tx, made)
+    await crls.refresh(world.platform, ca_id)
+    lists = crls.Lists(world.platform)
+    first, second = await asyncio.gather(lists.present(ca_id), lists.present("iss-local"))
+    assert first is second
+    transport = httpx.ASGITransport(app=status_app(world.platform))
+    async with httpx.AsyncClient(transport=transport, base_url="https://a.test") as http:
+        answer = await http.get(f"/.well-known/pki/crl/{ca_id}")
+        known = {"If-None-Match": answer.headers["ETag"]}
+        again = await http.get(f"/.well-known/pki/crl/{ca_id}", headers=known)
+    assert answer.content == first.der
+    assert answer.headers["Content-Length"] == str(len(first.der))
+    assert len(first.der) > IN_ONE
+    assert (again.status_code, again.content) == (304, b"")
 
 
 async def test_a_shard_that_no_leaf_names_does_not_exist(world: World, ca_id: str) -> None:

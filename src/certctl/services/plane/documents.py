@@ -56,11 +56,6 @@ class Documents:
         self._certificates: dict[str, Document] = {}
         self._making: dict[Key, asyncio.Task[Document]] = {}
 
-    @property
-    def size(self) -> int:
-        """Octets of all CRLs in memory."""
-        return sum(len(each.der) for each in self._crls.values())
-
     def crl(self, authority_id: str, shard: int) -> Document | None:
         """A CRL, if it is in memory."""
         return self._crls.get((authority_id, shard))
