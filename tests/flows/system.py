@@ -64,6 +64,7 @@ def end(process: subprocess.Popen[bytes] | None) -> None:
 
 
 CONNECTIONS = 12
+NO_PLANE = {"CERTCTL_PKI_HTTP_PROCESSES": "0"}  # where no relying party asks
 
 
 @dataclass

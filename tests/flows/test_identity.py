@@ -17,7 +17,7 @@ from cryptography import x509
 from psycopg.conninfo import make_conninfo
 
 from certctl.store.embedded import recorded_conninfo
-from tests.flows.system import System, running, until
+from tests.flows.system import NO_PLANE, System, running, until
 from tests.kit import a_csr
 
 pytestmark = pytest.mark.timeout(180)
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(180)
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    with running(tmp_path / "first", nginx=False, agent=False) as started:
+    with running(tmp_path / "first", nginx=False, agent=False, **NO_PLANE) as started:
         yield started
 
 
@@ -161,7 +161,7 @@ def test_a_key_that_is_revoked_on_one_replica_is_over_on_the_other(
 
 def test_with_a_bootstrap_token_the_first_start_makes_nobody(tmp_path: Path) -> None:
     token = "a-bootstrap-token-of-the-operator-0123"
-    system = System(tmp_path, {"CERTCTL_BOOTSTRAP_TOKEN": token})
+    system = System(tmp_path, {"CERTCTL_BOOTSTRAP_TOKEN": token} | NO_PLANE)
     try:
         system.start_server()
         assert not (system.data / "admin.key").exists()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.flows import killed_agent, killed_server
-from tests.flows.system import System, running, until
+from tests.flows.system import NO_PLANE, System, running, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     folder = tmp_path_factory.mktemp("killed-agent")
-    with running(folder, CERTCTL_JOB_LEASE="2s") as started:
+    with running(folder, CERTCTL_JOB_LEASE="2s", **NO_PLANE) as started:
         yield started
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from certctl.boot.rotation import NEW
 from certctl.store.embedded import recorded_conninfo
-from tests.flows.system import System, running, until
+from tests.flows.system import NO_PLANE, System, running, until
 from tests.kit import a_csr
 
 PRESENT = "the passphrase of the first day, for tests"
@@ -39,7 +39,7 @@ def issued(system: System, name: str) -> None:
 
 @pytest.fixture
 def system(tmp_path: Path) -> Iterator[System]:
-    with running(tmp_path / "first", nginx=False, agent=False) as started:
+    with running(tmp_path / "first", nginx=False, agent=False, **NO_PLANE) as started:
         yield started
 
 
@@ -77,7 +77,7 @@ def test_a_rotation_beside_a_running_server_is_not_noticed_and_lasts(system: Sys
 def test_a_passphrase_of_the_environment_is_replaced_by_one_from_a_file_or_variable(
     tmp_path: Path,
 ) -> None:
-    system = System(tmp_path / "first", {"CERTCTL_CONFIG_ENCRYPTION_KEY": PRESENT})
+    system = System(tmp_path / "first", {"CERTCTL_CONFIG_ENCRYPTION_KEY": PRESENT} | NO_PLANE)
     try:
         system.start_server()
         system.stop_server()
