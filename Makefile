@@ -15,8 +15,8 @@ UV = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-
 run: $(INSTALLED) ## Bring the whole system up and show its main job live (ARGS=--once to end after it)
 	@$(BIN)/certctl demo $(ARGS)
 
-test: .venv/.dev ## Every test (ARGS='-k name' for some)
-	$(BIN)/pytest $(ARGS)
+test: .venv/.dev ## Every test, a file on each core (ARGS='-k name' for some)
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 ##@ Develop
 .PHONY: dev lint fmt check bench golden docs lock clean help

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -31,15 +35,28 @@ def need(program: str) -> str:
     Skips the test with the program's name when it is not to be had, or fails it when
     CERTCTL_REQUIRE_TOOLS=1.
     """
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    found = _found(program)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        found = _install(program)
+        with _alone():
+            found = _found(program) or _install(program)
     if found is None:
         message = f"{program} is not installed"
         if os.environ.get("CERTCTL_REQUIRE_TOOLS") == "1":
             pytest.fail(message)
         pytest.skip(message)
     return found
+
+
+def _found(program: str) -> str | None:
+    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Tests run on several cores; the distribution's installer wants to be the only one."""
+    with (Path(tempfile.gettempdir()) / "certctl-tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _install(program: str) -> str | None:
@@ -60,4 +77,4 @@ def _install(program: str) -> str | None:
     finally:
         if denied:
             policy.unlink(missing_ok=True)
-    return shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    return _found(program)

@@ -41,7 +41,7 @@ def test_what_an_earlier_certctl_sealed_opens_under_the_passphrase(version: int)
     assert ring(FIRST).unseal(written(version, b"secret"), PLACE) == b"secret"
 
 
-@pytest.mark.parametrize("mark", [b"\x04", NEXT.mark])
+@pytest.mark.parametrize("mark", [b"\x04", NEXT.mark], ids=["version 4", "a key"])
 def test_a_version_1_nonce_that_looks_like_a_mark_is_read(mark: bytes) -> None:
     blob = written(1, b"secret", nonce=mark.ljust(12, b"n"))
     assert ring(FIRST, NEXT).unseal(blob, PLACE) == b"secret"

@@ -44,21 +44,21 @@ async def test_a_migration_that_stopped_after_any_statement_is_finished_by_the_n
             assert schema(half) == expected
 
 
+@pytest.mark.parametrize("migration", LATER, ids=lambda each: each.label)
 async def test_an_undoing_that_stopped_after_any_statement_is_finished_by_the_next(
-    postgres: str,
+    postgres: str, migration: Migration
 ) -> None:
+    before = max(n for n in VERSIONS if n < migration.version)
     whole = create_database(postgres)
-    await migrate.migrate(whole)
-    name = name_of(whole)
-    for migration in reversed(LATER):
-        steps = migrate.statements(migration.down.read_text())
-        for done in range(1, len(steps) + 1):
-            with a_clone(postgres, name) as half:
-                await migrate.rollback(half, migration.version)
-                run(half, *steps[:done])
-                await migrate.rollback(half, migration.version - 1)
-                await migrate.migrate(half)
-                assert schema(half) == schema(whole)
+    await migrate.migrate(whole, to=migration.version)
+    expected = schema(whole)
+    steps = migrate.statements(migration.down.read_text())
+    for done in range(1, len(steps) + 1):
+        with a_clone(postgres, name_of(whole)) as half:
+            run(half, *steps[:done])
+            assert await migrate.rollback(half, before) == [migration.version]
+            assert await migrate.migrate(half, to=migration.version) == [migration.version]
+            assert schema(half) == expected
 
 
 async def test_what_is_there_survives_the_way_down_and_up_again(world: World) -> None:
