@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
+from certctl.domain.errors import CertctlError
 from certctl.domain.names import Name
 from certctl.pki.keys import PublicKey
 from certctl.pki.name_constraints import NONE, NameConstraints
@@ -103,8 +105,9 @@ class Prepares(Protocol):
         """Whether a draft that is signed again gives the same certificate."""
         ...
 
-    async def prepare(self, order: Order) -> Draft:
-        """Lint and draft. Raises Invalid naming what the lint found."""
+    async def prepare_many(self, orders: Sequence[Order]) -> list[Draft | CertctlError]:
+        """Lint and draft each; an error, Invalid naming what the lint found, concerns its order
+        alone."""
 
-    async def complete(self, draft: Draft) -> Issued:
-        """Sign a draft, perhaps again; the caller has recorded it."""
+    async def complete_many(self, drafts: Sequence[Draft]) -> list[Issued | CertctlError]:
+        """Sign drafts, perhaps again; the caller has recorded them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Final, Literal, Protocol
 
 from cryptography import x509
@@ -97,7 +98,7 @@ class KeySigner:
 
     private_key: PrivateKey
 
-    @property
+    @cached_property
     def public_key(self) -> PublicKey:
         return self.private_key.public_key()
 

@@ -15,7 +15,7 @@ from certctl.domain.ids import new_id
 from certctl.pki.bundle import issued_by
 from certctl.pki.leaf import Leaf
 from certctl.pki.x509 import chain_pem
-from certctl.services import audit, issue, jobs, policy
+from certctl.services import audit, csrs, jobs, policy
 from certctl.store import authorities, certificates, importing, rows, versions
 from certctl.store.db import Row, Tx
 
@@ -196,7 +196,7 @@ async def _made(tx: Tx, actor: Actor, row_id: str) -> str:
 
 
 async def _check_profile(tx: Tx, certificate_id: str, leaf: Leaf) -> None:
-    rules = issue.profile_of(await certificates.terms(tx, certificate_id))
+    rules = csrs.profile_of(await certificates.terms(tx, certificate_id))
     broken = profile.name_violations(rules, leaf.names)
     if broken:
         raise Invalid("sans: " + "; ".join(broken), field="sans")
@@ -204,25 +204,23 @@ async def _check_profile(tx: Tx, certificate_id: str, leaf: Leaf) -> None:
 
 async def _add_version(tx: Tx, certificate_id: str, leaf: Leaf, issuers: Issuers) -> None:
     facts = leaf.facts
-    await versions.insert_live(
-        tx,
-        {
-            "id": new_id("cv", tx.now),
-            "certificate_id": certificate_id,
-            "agent_id": None,
-            "issuer_id": issuers.of_version,
-            "authority_id": issuers.authority_id,
-            "serial_number": facts.serial,
-            "not_before": facts.not_before,
-            "not_after": facts.not_after,
-            "fingerprint_sha256": facts.fingerprint_sha256,
-            "spki_sha256": facts.spki_sha256,
-            "sans": [name.value for name in leaf.names],
-            "pem_chain": chain_pem(leaf.chain),
-            "key_algorithm": facts.key.algorithm,
-            "key_size": facts.key.size,
-        },
-    )
+    version = {
+        "id": new_id("cv", tx.now),
+        "certificate_id": certificate_id,
+        "agent_id": None,
+        "issuer_id": issuers.of_version,
+        "authority_id": issuers.authority_id,
+        "serial_number": facts.serial,
+        "not_before": facts.not_before,
+        "not_after": facts.not_after,
+        "fingerprint_sha256": facts.fingerprint_sha256,
+        "spki_sha256": facts.spki_sha256,
+        "sans": [name.value for name in leaf.names],
+        "pem_chain": chain_pem(leaf.chain),
+        "key_algorithm": facts.key.algorithm,
+        "key_size": facts.key.size,
+    }
+    await versions.insert_live(tx, [version])
 
 
 async def _record(

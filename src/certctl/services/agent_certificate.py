@@ -14,7 +14,7 @@ from certctl.domain.audit import Category
 from certctl.domain.ids import new_id
 from certctl.domain.names import parse_name
 from certctl.pki import x509
-from certctl.services import audit, authority, blocked, fleet
+from certctl.services import audit, authority, blocked, fleet, intents
 from certctl.services.platform import Platform
 from certctl.store import agent_certificates, authorities
 
@@ -48,9 +48,7 @@ async def issue(
     # An interrupted intent is of no use to anybody: the agent asks again, and the sweep closes it.
     draft = await ca.prepare(order)
     async with on.db.transaction() as tx:
-        await authority.record_intent(
-            tx, authority_id, draft, purpose="agent", job_id=new_id("agc", tx.now)
-        )
+        await intents.record(tx, authority_id, {new_id("agc", tx.now): draft}, purpose="agent")
     issued = await ca.complete(draft)
     await _store(on, actor, agent_id, authority_id=authority_id, draft=draft, issued=issued)
     return wire.ClientCertificate(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from certctl.connectors import catalog
-from certctl.connectors.issuer import Draft, Issued, Issuer, Order, Prepares, Purpose
+from certctl.connectors.issuer import Draft, Issued, Issuer, Order, Purpose
 from certctl.connectors.issuers.local import Authority, LocalCA
 from certctl.domain.access import EVERYTHING, Actor, system
 from certctl.domain.audit import Category
@@ -24,14 +24,15 @@ from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
 from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.sealing import Place
-from certctl.services import audit, ca_keys, plain
+from certctl.services import audit, ca_keys, intents, plain
 from certctl.services.platform import Platform
-from certctl.store import authorities, crls, rows
+from certctl.store import authorities, rows
 from certctl.store.db import Row, Session, Tx
 
 log = logging.getLogger("certctl.authority")
 ROOT_LIFETIME: Final = timedelta(days=3650)
 ISSUING_LIFETIME: Final = timedelta(days=1825)
+SIGNATURES: Final = 100  # in one go, by keys that we hold ourselves
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ async def open_authority(on: Platform, session: Session, row: Row) -> Authority:
         base_url=on.terms.public_url,
         clock=on.clock,
         name_constraints=constraints_of(row),
+        at_once=SIGNATURES if row["key_home"] == ca_keys.SEALED else 1,
     )
 
 
@@ -104,53 +106,6 @@ async def _issuer_config(on: Platform, session: Session, row: Row, *, kind: Any)
         raise Conflict(
             f"issuer {row['id']} is configured wrongly: {place}: {first['msg']}", field="issuer_id"
         ) from None
-
-
-async def record_intent(
-    tx: Tx, authority_id: str, draft: Draft, *, purpose: Purpose, job_id: str
-) -> None:
-    await authorities.insert_intent(
-        tx,
-        {
-            "authority_id": authority_id,
-            "serial_number": draft.serial,
-            "purpose": purpose,
-            "job_id": job_id,
-            "tbs_der": draft.tbs_der,
-            "not_after": draft.not_after,
-            "crl_shard": draft.crl_shard,
-        },
-    )
-    if draft.crl_shard:
-        await crls.open_shard(tx, authority_id, draft.crl_shard, url=draft.crl_url)
-
-
-async def intended(
-    on: Platform, ca: Prepares, authority_id: str, *, order: Order, job_id: str
-) -> Draft:
-    """The draft that an interrupted run for `job_id` left, or a new one, committed.
-
-    Closed is what was drafted for another CA, which has been replaced since; and what may have been
-    signed with a key that signs differently each time: no serial is ever on two certificates.
-    """
-    async with on.db.transaction() as tx:
-        found = await authorities.open_intent(tx, job_id)
-        replaced = found is not None and found["authority_id"] != authority_id
-        if found is not None and (replaced or not ca.repeats):
-            await authorities.settle_intent(
-                tx,
-                found["authority_id"],
-                found["serial_number"],
-                state="closed",
-                note="CA replaced" if replaced else "signed perhaps, and not to be signed again",
-            )
-            found = None
-    if found is not None:
-        return Draft(found["serial_number"], bytes(found["tbs_der"]), found["not_after"])
-    draft = await ca.prepare(order)
-    async with on.db.transaction() as tx:
-        await record_intent(tx, authority_id, draft, purpose=order.purpose, job_id=job_id)
-    return draft
 
 
 @dataclass(frozen=True)
@@ -243,7 +198,7 @@ async def complete(on: Platform, actor: Actor, authority_id: str, *, wish: NewAu
         name_constraints=constraints_of(row),
     )
     ca = LocalCA(parent)
-    draft = await intended(on, ca, signing["id"], order=order, job_id=authority_id)
+    draft = await intents.intended(on, ca, signing["id"], order=order, job_id=authority_id)
     issued = await ca.complete(draft)
     facts = x509.facts(issued.cert_der)
     async with on.db.transaction() as tx:
@@ -326,7 +281,7 @@ async def _issue_service_certificate(
     # is of no use to anybody and the sweep closes it.
     draft = await ca.prepare(order)
     async with on.db.transaction() as tx:
-        await record_intent(tx, authority_id, draft, purpose=purpose, job_id=row_id)
+        await intents.record(tx, authority_id, {row_id: draft}, purpose=purpose)
     issued = await ca.complete(draft)
     place = Place("service_certificates", "sealed_key", row_id)
     return await _store_service_certificate(

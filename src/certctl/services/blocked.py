@@ -38,7 +38,7 @@ async def block(on: Platform, actor: Actor, *, spki_sha256: str, reason: str) ->
     """
     actor.everywhere(Permission.CERT_REVOKE)
     async with on.db.transaction() as tx:
-        if await blocked_keys.find(tx, spki_sha256):
+        if await blocked_keys.find(tx, [spki_sha256]):
             raise Conflict("the key is blocked already", field="spki_sha256")
         row = {
             "id": new_id("bk", tx.now),
@@ -85,12 +85,22 @@ async def compromised(tx: Tx, actor: Actor, versions: Sequence[Row]) -> None:
 
 
 async def check(session: Session, spki_sha256: str, *, field: str = "csr_pem") -> None:
-    """Raises Invalid naming `field` for a key that is not certified. It tells no more: the reason
-    may name what the caller does not see."""
-    row = await blocked_keys.find(session, spki_sha256)
-    if row is not None:
+    """Raises Invalid naming `field` for a key that is not certified."""
+    for error in (await among(session, [spki_sha256], field=field)).values():
+        raise error
+
+
+async def among(
+    session: Session, spki_sha256s: Sequence[str], *, field: str = "csr_pem"
+) -> dict[str, Invalid]:
+    """Of these keys those that are not certified, with the error that says so. It tells no more:
+    the reason may name what the caller does not see."""
+    found = {}
+    for row in await blocked_keys.find(session, spki_sha256s):
         why = "compromised" if row["compromised"] else "blocked"
-        raise Invalid(f"{field}: its key is {why}; make a new key", field=field)
+        words = f"{field}: its key is {why}; make a new key"
+        found[row["spki_sha256"]] = Invalid(words, field=field)
+    return found
 
 
 async def _record(tx: Tx, actor: Actor, action: str, row: Row) -> None:

@@ -12,7 +12,7 @@ from certctl.domain.certificate import Status
 from certctl.domain.errors import Conflict, Invalid, NotAllowed
 from certctl.domain.listing import PageRequest
 from certctl.domain.names import parse_name, parse_names
-from certctl.services import approve, audit, deploy, issue, policy, renew
+from certctl.services import approve, audit, csrs, deploy, policy, renew
 from certctl.services import jobs as jobs_service
 from certctl.services.plain import check_match, choose_id
 from certctl.services.platform import Platform
@@ -236,14 +236,7 @@ async def _follow_up(
     stale = {h for h in holders if h not in live or set(live[h]["sans"]) != names}
     for holder in sorted(holders - stale):
         for target_id in sorted(set(new.get("target_ids", ())) - set(before["target_ids"])):
-            await deploy.plan(
-                tx,
-                certificate_id,
-                live[holder]["id"],
-                agent_id=holder,
-                only_target=target_id,
-                requested_by=actor.id,
-            )
+            await deploy.plan(tx, [live[holder]], only_target=target_id, requested_by=actor.id)
     if stale and not before["watched"] and new.keys() & {"sans", "common_name", "target_ids"}:
         wanted = renew.Wanted(certificate_id, why, only=frozenset(stale))
         begun = await renew.begin(on, tx, actor, wanted=[wanted])
@@ -332,7 +325,7 @@ async def _profile_for(tx: Tx, values: Mapping[str, Any]) -> str:
 
 
 async def _check_profile(tx: Tx, certificate_id: str, sans: Sequence[str]) -> None:
-    rules = issue.profile_of(await certificates.terms(tx, certificate_id))
+    rules = csrs.profile_of(await certificates.terms(tx, certificate_id))
     broken = profile.name_violations(rules, parse_names(sans))
     if broken:
         raise Invalid("sans: " + "; ".join(broken), field="sans")

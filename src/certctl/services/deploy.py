@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from certctl.domain import job
 from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.errors import Conflict, Invalid, NotAllowed
@@ -22,56 +24,47 @@ MAX_ATTEMPTS = 10
 
 async def plan(
     tx: Tx,
-    certificate_id: str,
-    version_id: str,
+    held: Sequence[Row],
     *,
-    agent_id: str,
     only_target: str | None = None,
     requested_by: str = "system:issuance",
 ) -> list[str]:
-    """One job for each enabled target of this agent to which the version is not being deployed
-    already; the ids. Older ones not begun are dropped."""
-    await job_rows.supersede_deployments(tx, certificate_id, agent_id, only_target=only_target)
-    under_way = await job_rows.deploying(tx, version_id)
-    job_ids = []
-    for target in await certificates.targets(tx, certificate_id):
-        if target["agent_id"] != agent_id or not target["enabled"] or target["id"] in under_way:
-            continue
-        if only_target is not None and target["id"] != only_target:
-            continue
-        job_ids.append(new_id("job", tx.now))
-        await job_rows.insert(
-            tx,
-            {
-                "id": job_ids[-1],
-                "type": "Deployment",
-                "certificate_id": certificate_id,
-                "target_id": target["id"],
-                "agent_id": agent_id,
-                "version_id": version_id,
-                "status": "Pending",
-                "requested_by": requested_by,
-                "max_attempts": MAX_ATTEMPTS,
-            },
-        )
-    if job_ids:
+    """One job for each enabled target of its agent to which a version of `held` is not being
+    deployed already; the ids. Older ones not begun are dropped. Versions that no agent holds are
+    nobody's to deploy."""
+    by_agents = [version for version in held if version["agent_id"] is not None]
+    if not by_agents:
+        return []
+    await job_rows.supersede_deployments(
+        tx,
+        [version["certificate_id"] for version in by_agents],
+        [version["agent_id"] for version in by_agents],
+        only_target=only_target,
+    )
+    found = await job_rows.deployable(
+        tx, [version["id"] for version in by_agents], only_target=only_target
+    )
+    made = [
+        {
+            "id": new_id("job", tx.now),
+            "type": "Deployment",
+            "status": "Pending",
+            "requested_by": requested_by,
+            "max_attempts": MAX_ATTEMPTS,
+            **row,
+        }
+        for row in found
+    ]
+    await tx.insert("jobs", made)
+    for agent_id in sorted({row["agent_id"] for row in found}):
         await signals.wake(tx, agent_id)
-    return job_ids
+    return [job["id"] for job in made]
 
 
 async def again(tx: Tx, actor: Actor, certificate_id: str, *, only_target: str | None) -> list[str]:
     """Deploy what each agent holds live, to all of its targets or to one; the ids of the jobs."""
-    job_ids: list[str] = []
-    for version in await versions.live(tx, certificate_id):
-        if version["agent_id"] is not None:
-            job_ids += await plan(
-                tx,
-                certificate_id,
-                version["id"],
-                agent_id=version["agent_id"],
-                only_target=only_target,
-                requested_by=actor.id,
-            )
+    live = await versions.live(tx, certificate_id)
+    job_ids = await plan(tx, live, only_target=only_target, requested_by=actor.id)
     if job_ids:
         await audit.record(
             tx, actor, "deployment_triggered", on=("certificate", certificate_id), job_ids=job_ids

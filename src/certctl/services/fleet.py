@@ -14,7 +14,7 @@ from certctl.domain.access import EVERYTHING, Actor, Permission
 from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Gone, Invalid, NotAllowed, NotFound
 from certctl.domain.listing import PageRequest
-from certctl.services import audit, issue, plain, revoke
+from certctl.services import audit, csrs, plain, revoke
 from certctl.services import jobs as job_service
 from certctl.services.platform import Platform
 from certctl.store import certificates, fleet, jobs, queue, versions
@@ -191,7 +191,7 @@ async def submit_csr(
                 return "csr_accepted"
             raise Conflict(f"job {found['id']} is {found['status']} and takes no other CSR")
         row = await certificates.get(tx, found["certificate_id"], within=EVERYTHING)
-        csr = await issue.checked_csr(tx, row, submission.csr_pem)
+        csr = await csrs.checked(tx, row, submission.csr_pem)
         await jobs.update(
             tx,
             found["id"],

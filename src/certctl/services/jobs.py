@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from certctl.domain.notification import Kind, Severity
 from certctl.domain.renewal import bounded_window
 from certctl.services import audit, notify
 from certctl.services.platform import Platform
-from certctl.store import approvals, authorities, certificates, jobs, queue, versions
+from certctl.store import approvals, authorities, certificates, jobs, queue
 from certctl.store.db import Row, Tx
 
 ISSUING: Final = ("Issuance", "Renewal")
@@ -156,35 +157,46 @@ async def _failed_for_good(tx: Tx, actor: Actor, found: Row, error: str) -> None
 async def settle_certificate(
     tx: Tx, certificate_id: str, *, error: str | None, retry_at: datetime | None = None
 ) -> None:
-    """The certificate's status and expiry by its live versions, once no issuance is under way.
+    """As `settle_certificates`, for one."""
+    await settle_certificates(tx, [certificate_id], error=error, retry_at=retry_at)
+
+
+async def settle_certificates(
+    tx: Tx,
+    certificate_ids: Sequence[str],
+    *,
+    error: str | None = None,
+    retry_at: datetime | None = None,
+    renewed: bool = False,
+) -> None:
+    """The certificates' status and expiry by their live versions, once no issuance is under way.
     With `retry_at` nothing begins by itself before that moment, and then something does.
 
     An error of one holder stands until the next renewal, also when the others' keys went well.
     """
-    row = await certificates.lock(tx, certificate_id, within=EVERYTHING)
-    present = certificate.Status(row["status"])
-    if present in {certificate.Status.REVOKED, certificate.Status.ARCHIVED}:
-        return
+    standing = await certificates.lock_standing(tx, certificate_ids)
+    await certificates.settle(
+        tx, [_settled(tx.now, each, error, retry_at) for each in standing], renewed=renewed
+    )
+
+
+def _settled(now: datetime, row: Row, error: str | None, retry_at: datetime | None) -> Row:
     error = error or row["last_error"]
-    if await jobs.open_issuances(tx, certificate_id):
-        await certificates.update(tx, certificate_id, last_error=error, retry_at=retry_at)
-        return
-    live = await versions.held(tx, certificate_id)
-    not_after = min((version["not_after"] for version in live), default=None)
-    days = await certificates.renewal_window_days(tx, certificate_id)
-    lives = [version["not_after"] - version["not_before"] for version in live]
-    window = bounded_window(timedelta(days=days), min(lives, default=timedelta(0)))
-    status = certificate.settled(not_after, now=tx.now, window=window)
+    if row["under_way"]:
+        return {**row, "last_error": error, "retry_at": retry_at}
+    present, not_after = certificate.Status(row["status"]), row["not_after"]
+    days = timedelta(days=row["renewal_window_days"])
+    window = bounded_window(days, row["shortest_life"] or timedelta(0))
+    status = certificate.settled(not_after, now=now, window=window)
     if present is certificate.Status.PENDING and error is None and not_after is None:
         status = present
-    await certificates.update(
-        tx,
-        certificate_id,
-        status=str(certificate.move(certificate_id, present, status)),
-        expires_at=not_after,
-        last_error=error,
-        retry_at=retry_at,
-    )
+    return {
+        "id": row["id"],
+        "status": str(certificate.move(row["id"], present, status)),
+        "expires_at": not_after,
+        "last_error": error,
+        "retry_at": retry_at,
+    }
 
 
 async def _close_intent(tx: Tx, job_id: str, note: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from certctl.domain.access import EVERYTHING, Actor, Permission, Scope, system
+from certctl.domain.access import Actor, Permission, Scope, system
 from certctl.domain.errors import CertctlError, Invalid
 from certctl.domain.listing import PageRequest
 from certctl.domain.notification import Kind
@@ -101,21 +101,17 @@ async def on_import(tx: Tx, certificate_id: str, *, block_from: str, watched: bo
             raise error
 
 
-async def before_issuance(on: Platform, certificate_id: str, lifetime: timedelta) -> None:
-    """Judge what is about to be issued, with its lifetime. What breaks a rule is kept, and so is
-    told once, until an issuance keeps the rule.
-
-    Raises:
-        Invalid: when the rule blocks.
-    """
+async def before_issuance(
+    on: Platform, certificate_ids: Sequence[str], lifetime: timedelta
+) -> dict[str, CertctlError]:
+    """Judge what is about to be issued, with its lifetime; which are refused, and why. What breaks
+    a rule is kept, and so is told once, until an issuance keeps the rule."""
     async with on.db.transaction() as tx:
-        # Whatever else judges the certificate has ended, or waits.
-        await certificates.lock(tx, certificate_id, within=EVERYTHING)
-        found = await _judge(
-            tx, [certificate_id], least=on.terms.policy_block_severity, lifetime=lifetime
+        # Whatever else judges a certificate has ended, or waits.
+        await certificates.lock_all(tx, certificate_ids)
+        return await _judge(
+            tx, certificate_ids, least=on.terms.policy_block_severity, lifetime=lifetime
         )
-    for error in found.values():
-        raise error
 
 
 async def _judge(

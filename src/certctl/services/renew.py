@@ -16,7 +16,7 @@ from certctl.domain.certificate import Status
 from certctl.domain.errors import CertctlError, Conflict, NotFound
 from certctl.domain.ids import new_id
 from certctl.domain.renewal import Facts, Suggestion
-from certctl.services import approve, audit, issue, policy
+from certctl.services import approve, audit, csrs, policy
 from certctl.services import jobs as job_service
 from certctl.services.platform import Platform
 from certctl.store import queue, renewals, signals
@@ -136,7 +136,7 @@ async def _plan(
         raise Conflict(f"certificate {row['id']} is {present} and cannot be renewed")
     holders: list[str | None] = [None]
     if wanted.csr_pem is not None:
-        await issue.checked_csr(tx, row, wanted.csr_pem)
+        await csrs.checked(tx, row, wanted.csr_pem)
     elif agents or not on.terms.server_makes_keys:
         holders = [agent for agent in agents if wanted.only is None or agent in wanted.only]
     if not holders:
@@ -184,7 +184,7 @@ def _job(
     job_id = new_id("job", tx.now)
     csr_pem, sealed = one.wanted.csr_pem, None
     if holder is None and csr_pem is None:
-        csr_pem, sealed = issue.server_key(on, one.row, job_id)
+        csr_pem, sealed = csrs.server_key(on, one.row, job_id)
     return {
         "id": job_id,
         "type": "Issuance" if one.is_first else "Renewal",

@@ -132,14 +132,7 @@ async def _hand_on(on: Platform, job_id: str) -> int:
         certificate_id = found["certificate_id"]
         live = await versions.live_of(tx, certificate_id, serving) if serving else None
         if live is not None and serving is not None:
-            await deploy.plan(
-                tx,
-                certificate_id,
-                live["id"],
-                agent_id=serving,
-                only_target=found["target_id"],
-                requested_by=ACTOR.id,
-            )
+            await deploy.plan(tx, [live], only_target=found["target_id"], requested_by=ACTOR.id)
         else:
             await certificates.update(tx, certificate_id, renew_for=why, retry_at=None)
         await audit.record(

@@ -283,17 +283,6 @@ async def activate(
     )
 
 
-async def insert_intent(tx: Tx, values: Mapping[str, Any]) -> None:
-    """Write down what is about to be signed, before it is."""
-    await tx.run(
-        """INSERT INTO issuances (authority_id, serial_number, purpose, job_id, tbs_der, not_after,
-               crl_shard)
-           VALUES (%(authority_id)s, %(serial_number)s, %(purpose)s, %(job_id)s, %(tbs_der)s,
-                   %(not_after)s, %(crl_shard)s)""",
-        **values,
-    )
-
-
 async def open_intent(session: Session, job_id: str) -> Row | None:
     """The intent that an interrupted job left behind."""
     return await session.one(

@@ -39,9 +39,11 @@ async def lock(tx: Tx, key_id: str) -> Row:
     )
 
 
-async def find(session: Session, spki_sha256: str) -> Row | None:
-    return await session.one(
-        f"SELECT {SHOWN} FROM blocked_keys WHERE spki_sha256 = %(spki)s", spki=spki_sha256
+async def find(session: Session, spki_sha256s: Sequence[str]) -> list[Row]:
+    """Those of these keys that are blocked."""
+    return await session.all(
+        f"SELECT {SHOWN} FROM blocked_keys WHERE spki_sha256 = ANY(%(spkis)s)",
+        spkis=list(spki_sha256s),
     )
 
 

@@ -10,6 +10,7 @@ from certctl.domain.access import Scope
 from certctl.domain.listing import PageRequest
 from certctl.store.db import Row, Session, Tx
 from certctl.store.paging import Listing, Order, fetch
+from certctl.store.versions import HELD
 
 COLUMNS: Final = (
     "id",
@@ -120,6 +121,15 @@ async def lock(tx: Tx, certificate_id: str, *, within: Scope) -> Row:
         f"SELECT {SHOWN} FROM managed_certificates c WHERE c.id = %(id)s AND {WITHIN} FOR UPDATE",
         id=certificate_id,
         **within.sql,
+    )
+
+
+async def lock_all(tx: Tx, certificate_ids: Sequence[str]) -> None:
+    """Nobody else changes these until the transaction ends. Everybody locks in the order of their
+    ids, so that no two wait for each other."""
+    await tx.run(
+        "SELECT FROM managed_certificates WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE",
+        ids=list(certificate_ids),
     )
 
 
@@ -243,13 +253,54 @@ async def other_profiles(session: Session, policy_id: str, profile_id: str) -> i
     )
 
 
-async def renewal_window_days(session: Session, certificate_id: str) -> int:
-    return int(
-        await session.value(
-            """SELECT p.renewal_window_days FROM managed_certificates c
-               JOIN renewal_policies p ON p.id = c.renewal_policy_id WHERE c.id = %(id)s""",
-            id=certificate_id,
-        )
+async def lock_standing(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:
+    """How these certificates stand, those left out that are revoked or archived: locked in the
+    order of their ids, with the earliest end and the shortest life of the live versions that
+    count, and whether an issuance is `under_way`.
+
+    What counts are the versions of those who still are to hold a key, or else all. An agent that
+    has retired, or serves no target of the certificate any more, keeps its last version until it
+    expires; nobody waits for it to be renewed.
+    """
+    await lock_all(tx, certificate_ids)
+    return await tx.all(
+        f"""SELECT c.id, c.status, c.expires_at, c.last_error, p.renewal_window_days,
+                  v.not_after, v.shortest_life, EXISTS (
+                      SELECT FROM jobs j WHERE j.certificate_id = c.id
+                        AND j.type IN ('Issuance', 'Renewal')
+                        AND j.status IN ('Pending', 'AwaitingApproval', 'AwaitingCSR', 'Running')
+                  ) AS under_way
+           FROM managed_certificates c JOIN renewal_policies p ON p.id = c.renewal_policy_id
+           CROSS JOIN LATERAL (
+               SELECT coalesce(min(h.not_after) FILTER (WHERE held), min(h.not_after))
+                          AS not_after,
+                      coalesce(min(h.not_after - h.not_before) FILTER (WHERE held),
+                               min(h.not_after - h.not_before)) AS shortest_life
+               FROM (SELECT v.not_before, v.not_after, {HELD} AS held
+                     FROM certificate_versions v
+                     WHERE v.certificate_id = c.id AND v.live) h) v
+           WHERE c.id = ANY(%(ids)s) AND c.status NOT IN ('Revoked', 'Archived')""",
+        ids=list(certificate_ids),
+    )
+
+
+async def settle(tx: Tx, rows: Sequence[Row], *, renewed: bool) -> None:
+    """Write down where certificates stand, each with its id, status, expires_at, last_error and
+    retry_at; with `renewed`, that they have a new version."""
+    await tx.run(
+        """UPDATE managed_certificates c SET status = s.status, expires_at = s.expires_at,
+               last_error = s.last_error, retry_at = s.retry_at, updated_at = now(),
+               last_renewal_at = CASE WHEN %(renewed)s THEN now() ELSE c.last_renewal_at END
+           FROM unnest(%(ids)b::text[], %(statuses)b::text[], %(ends)b::timestamptz[],
+                       %(errors)b::text[], %(retries)b::timestamptz[])
+               AS s (id, status, expires_at, last_error, retry_at)
+           WHERE c.id = s.id""",
+        renewed=renewed,
+        ids=[row["id"] for row in rows],
+        statuses=[row["status"] for row in rows],
+        ends=[row["expires_at"] for row in rows],
+        errors=[row["last_error"] for row in rows],
+        retries=[row["retry_at"] for row in rows],
     )
 
 

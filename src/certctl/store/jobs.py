@@ -168,29 +168,39 @@ async def cancel_open(tx: Tx, certificate_ids: Sequence[str], *, why: str) -> No
 
 
 async def supersede_deployments(
-    tx: Tx, certificate_id: str, agent_id: str, *, only_target: str | None
+    tx: Tx, certificate_ids: Sequence[str], agent_ids: Sequence[str], *, only_target: str | None
 ) -> None:
-    """Cancel deployments of this agent, or of one of its targets, that it has not begun."""
+    """Cancel deployments of each of these certificates by its agent, to all of its targets or to
+    one, that are not begun."""
     await tx.run(
-        """UPDATE jobs SET status = 'Cancelled', completed_at = now(),
+        """UPDATE jobs j SET status = 'Cancelled', completed_at = now(),
                last_error = 'superseded by a newer version'
-           WHERE certificate_id = %(id)s AND agent_id = %(agent)s AND type = 'Deployment'
-             AND status = 'Pending'
-             AND (%(target)s::text IS NULL OR target_id = %(target)s)""",
-        id=certificate_id,
-        agent=agent_id,
+           FROM unnest(%(certificates)s::text[], %(agents)s::text[]) AS old (id, agent_id)
+           WHERE j.certificate_id = old.id AND j.agent_id = old.agent_id
+             AND j.type = 'Deployment' AND j.status = 'Pending'
+             AND (%(target)s::text IS NULL OR j.target_id = %(target)s)""",
+        certificates=list(certificate_ids),
+        agents=list(agent_ids),
         target=only_target,
     )
 
 
-async def deploying(tx: Tx, version_id: str) -> set[str]:
-    """The targets to which a version is being deployed now."""
-    rows = await tx.all(
-        """SELECT target_id FROM jobs WHERE version_id = %(id)s AND type = 'Deployment'
-             AND status IN ('Pending', 'Running')""",
-        id=version_id,
+async def deployable(tx: Tx, version_ids: Sequence[str], *, only_target: str | None) -> list[Row]:
+    """The targets in use to which the agents of these versions could deploy them, all or one,
+    without those where this is under way: certificate, version, agent and target by id."""
+    return await tx.all(
+        """SELECT v.certificate_id, v.id AS version_id, v.agent_id, t.id AS target_id
+           FROM certificate_versions v
+           JOIN certificate_target_mappings m ON m.certificate_id = v.certificate_id
+           JOIN deployment_targets t ON t.id = m.target_id AND t.enabled
+               AND t.agent_id = v.agent_id
+           WHERE v.id = ANY(%(ids)s) AND (%(target)s::text IS NULL OR t.id = %(target)s)
+             AND NOT EXISTS (SELECT FROM jobs j WHERE j.version_id = v.id AND j.target_id = t.id
+                 AND j.type = 'Deployment' AND j.status IN ('Pending', 'Running'))
+           ORDER BY v.id, t.name COLLATE "C", t.id COLLATE "C" """,
+        ids=list(version_ids),
+        target=only_target,
     )
-    return {row["target_id"] for row in rows}
 
 
 async def due_without_worker(session: Session) -> list[str]:

@@ -44,20 +44,6 @@ async def live(session: Session, certificate_id: str) -> list[Row]:
     )
 
 
-async def held(session: Session, certificate_id: str) -> list[Row]:
-    """The live versions that count: of those who still are to hold a key, or else all.
-
-    An agent that has retired, or serves no target of the certificate any more, keeps its last
-    version until it expires; nobody waits for it to be renewed.
-    """
-    rows = await session.all(
-        f"""SELECT {SHOWN}, {HELD} AS held FROM certificate_versions v
-            WHERE certificate_id = %(id)s AND live ORDER BY created_at""",
-        id=certificate_id,
-    )
-    return [row for row in rows if row["held"]] or rows
-
-
 async def live_of(session: Session, certificate_id: str, agent_id: str | None) -> Row | None:
     return await session.one(
         f"SELECT {SHOWN} FROM certificate_versions "
@@ -75,21 +61,18 @@ async def get(session: Session, version_id: str) -> Row:
     )
 
 
-async def insert_live(tx: Tx, values: Mapping[str, Any]) -> None:
-    """Make this the live version of its holder; the one before is superseded."""
+async def insert_live(tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make each the live version of its holder; those before are superseded. All rows have the same
+    columns."""
     await tx.run(
-        """UPDATE certificate_versions SET live = false
-           WHERE certificate_id = %(certificate_id)s AND live
-             AND agent_id IS NOT DISTINCT FROM %(agent_id)s""",
-        certificate_id=values["certificate_id"],
-        agent_id=values["agent_id"],
+        """UPDATE certificate_versions v SET live = false
+           FROM unnest(%(certificates)b::text[], %(agents)b::text[]) AS new (id, agent_id)
+           WHERE v.certificate_id = new.id AND v.live
+             AND v.agent_id IS NOT DISTINCT FROM new.agent_id""",
+        certificates=[row["certificate_id"] for row in rows],
+        agents=[row["agent_id"] for row in rows],
     )
-    columns = ", ".join(values)
-    marks = ", ".join(f"%({name})s" for name in values)
-    await tx.run(
-        f"INSERT INTO certificate_versions ({columns}) VALUES ({marks})",
-        **values,
-    )
+    await tx.copy("certificate_versions", rows)
 
 
 async def revoke_unexpired(tx: Tx, certificate_ids: Sequence[str]) -> list[Row]:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from pydantic import Field
 
 from certctl.connectors import issuer
 from certctl.connectors.issuer import Draft, Issued, Order
 from certctl.connectors.key_home import Run
-from certctl.domain.errors import Invalid
+from certctl.domain.errors import CertctlError, Invalid, Unavailable
 from certctl.pki import lint, x509
 from certctl.pki.keys import Signer, key_facts
 from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.serials import new_serial, serial_text
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Authority:
     """The CA that signs: its certificate (None for a root that is being made), its signer and where
     that works, the chain above it, and the http addresses written into what it issues.
-    `name_constraints` are its own and those of the CAs above it."""
+    `name_constraints` are its own and those of the CAs above it; `at_once` is how many signatures
+    its key's home is asked for in one go."""
 
     id: str
     cert_der: bytes | None
@@ -35,6 +39,7 @@ class Authority:
     base_url: str
     clock: Callable[[], datetime]
     name_constraints: NameConstraints = NONE
+    at_once: int = 1
 
     @cached_property
     def not_after(self) -> datetime | None:
@@ -85,7 +90,11 @@ class LocalCA:
         return await self.complete(await self.prepare(order))
 
     async def prepare(self, order: Order) -> Draft:
-        return await asyncio.to_thread(self._prepare, order)
+        """As `prepare_many`, for one, whose error is raised."""
+        return _raised((await self.prepare_many([order]))[0])
+
+    async def prepare_many(self, orders: Sequence[Order]) -> list[Draft | CertctlError]:
+        return await asyncio.to_thread(lambda: [_tried(self._prepare, each) for each in orders])
 
     def _prepare(self, order: Order) -> Draft:
         ca, serial = self._authority, new_serial()
@@ -155,10 +164,29 @@ class LocalCA:
         )
 
     async def complete(self, draft: Draft) -> Issued:
-        ca, linted = self._authority, self._linted.pop(draft.serial, None)
-        if linted is None:
-            linted = await asyncio.to_thread(self._lint_again, draft)
-        return Issued(await ca.run(x509.sign, linted, ca.signer), ca.chain)
+        """As `complete_many`, for one, whose error is raised."""
+        return _raised((await self.complete_many([draft]))[0])
+
+    async def complete_many(self, drafts: Sequence[Draft]) -> list[Issued | CertctlError]:
+        done: list[Issued | CertctlError] = []
+        for at in range(0, len(drafts), self._authority.at_once):
+            done += await self._signed(drafts[at : at + self._authority.at_once])
+            if isinstance(done[-1], Unavailable):
+                # The key's home does not answer: it is not asked for the rest.
+                return done + [done[-1]] * (len(drafts) - len(done))
+        return done
+
+    async def _signed(self, drafts: Sequence[Draft]) -> list[Issued | CertctlError]:
+        try:
+            return await self._authority.run(
+                lambda: [_tried(self._complete, draft) for draft in drafts]
+            )
+        except Unavailable as error:
+            return [error] * len(drafts)
+
+    def _complete(self, draft: Draft) -> Issued:
+        linted = self._linted.pop(draft.serial, None) or self._lint_again(draft)
+        return Issued(x509.sign(linted, self._authority.signer), self._authority.chain)
 
     def _lint_again(self, draft: Draft) -> lint.Linted:
         """A draft that an interrupted run left behind was linted by a process that is gone."""
@@ -166,3 +194,16 @@ class LocalCA:
         return lint.check_certificate(
             draft.tbs_der, ca.signer.public_key, issuer_der=ca.cert_der, shape=draft.tbs_der
         )
+
+
+def _tried(step: Callable[[A], T], given: A) -> T | CertctlError:
+    try:
+        return step(given)
+    except CertctlError as error:
+        return error
+
+
+def _raised(outcome: T | CertctlError) -> T:
+    if isinstance(outcome, CertctlError):
+        raise outcome
+    return outcome

@@ -5,6 +5,7 @@ Each rule answers with the sentence that tells what is wrong, or None.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from cryptography import x509
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
 
 from certctl.pki.keys import key_identifier, signature_algorithm_der, weakness
-from certctl.pki.lint.case import Case, find
+from certctl.pki.lint.case import Case
 from certctl.pki.lint.names import (
     common_name_is_a_name,
     names_are_permitted,
@@ -24,16 +25,16 @@ OCSP_SIGNING = ExtendedKeyUsageOID.OCSP_SIGNING
 
 
 def _serial_differs_from_issuer(case: Case) -> str | None:
-    if case.issuer and case.issuer.serial_number == case.certificate.serial_number:
+    if case.issuer and case.issuer.certificate.serial_number == case.certificate.serial_number:
         return "the serial number is that of the issuer"
     return None
 
 
 def _validity_is_in_order(case: Case) -> str | None:
-    certificate = case.certificate
-    if certificate.not_valid_after_utc <= certificate.not_valid_before_utc:
+    start, end = case.certificate.not_valid_before_utc, case.certificate.not_valid_after_utc
+    if end <= start:
         return "notAfter is not later than notBefore"
-    if case.issuer and certificate.not_valid_after_utc > case.issuer.not_valid_after_utc:
+    if case.issuer and end > case.issuer.certificate.not_valid_after_utc:
         return "notAfter lies beyond the issuer's"
     return None
 
@@ -53,16 +54,16 @@ def _issuer_is_named_exactly(case: Case) -> str | None:
 def _issuer_may_issue(case: Case) -> str | None:
     """The issuer's certificate fits its key and permits this certificate (RFC 5280 §6.1.4)."""
     if case.issuer is None:
-        if case.certificate.public_key() != case.issuer_key or not case.is_ca:
+        if case.key != case.issuer_key or not case.is_ca:
             return "only a CA signs itself, and with its own key"
         return None
-    if case.issuer.public_key() != case.issuer_key:
+    if case.issuer.key != case.issuer_key:
         return "the issuer's certificate is for another key"
-    basic = find(case.issuer, x509.BasicConstraints)
-    usage = find(case.issuer, x509.KeyUsage)
-    if basic is None or not basic.value.ca or (usage and not usage.value.key_cert_sign):
+    basic = case.issuer.value(x509.BasicConstraints)
+    usage = case.issuer.value(x509.KeyUsage)
+    if basic is None or not basic.ca or (usage and not usage.key_cert_sign):
         return "the issuer's certificate is not for signing certificates"
-    return _path_is_short_enough(case, basic.value.path_length)
+    return _path_is_short_enough(case, basic.path_length)
 
 
 def _path_is_short_enough(case: Case, limit: int | None) -> str | None:
@@ -75,16 +76,16 @@ def _path_is_short_enough(case: Case, limit: int | None) -> str | None:
 
 
 def _key_is_strong(case: Case) -> str | None:
-    why = weakness(case.certificate.public_key())
+    why = weakness(case.key)
     return f"the subject's key {why}" if why else None
 
 
 def _key_identifiers_are_full(case: Case) -> str | None:
     subject = case.value(x509.SubjectKeyIdentifier)
     authority = case.value(x509.AuthorityKeyIdentifier)
-    stated = find(case.issuer, x509.SubjectKeyIdentifier) if case.issuer else None
-    expected = stated.value.digest if stated else key_identifier(case.issuer_key)
-    own = x509.SubjectKeyIdentifier.from_public_key(case.certificate.public_key()).digest
+    stated = case.issuer.value(x509.SubjectKeyIdentifier) if case.issuer else None
+    expected = stated.digest if stated else key_identifier(case.issuer_key)
+    own = hashlib.sha1(case.parts.key_bits, usedforsecurity=False).digest()
     if subject is None or subject.digest != own:
         return "the subject key identifier is not the whole SHA-1 of the key"
     if authority is None or authority.key_identifier != expected:

@@ -32,11 +32,12 @@ def names_follow_our_rule(case: Case) -> str | None:
 def names_are_permitted(case: Case) -> str | None:
     """By the issuer's name constraints; a CA may permit no more than the one above it, so that
     looking at one of them is looking at all (RFC 5280 §6.1.4 (g))."""
-    own, extension = of_certificate(case.certificate), case.find(x509.NameConstraints)
+    extension = case.find(x509.NameConstraints)
     if extension is not None and not (extension.critical and case.is_ca):
         return "name constraints are critical, and only in a CA's certificate"
-    above = of_certificate(case.issuer) if case.issuer else NONE
+    above = case.issuer.name_constraints if case.issuer else NONE
     if case.is_ca:
+        own = of_certificate(case.certificate)
         return None if own.within(above) else "the CA would permit names that its issuer does not"
     generals = case.value(x509.SubjectAlternativeName) or ()
     try:

@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from certctl.domain.errors import Invalid
 from certctl.pki import keys
 from certctl.pki.alt_names import general_names
 from certctl.pki.ekus import eku_oids
+from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.parts import NO_REV_AVAIL, certificate_parts, tbs_parts
 from certctl.pki.unreadable import UNREADABLE
 from certctl.pki.x509.reading import found
-from certctl.pki.x509.template import Template
+from certctl.pki.x509.template import Kind, Template
 
 MAX_CN = 64
 DER_NULL = b"\x05\x00"
 Extension = tuple[x509.ExtensionType, bool]
+
+
+@dataclass(frozen=True)
+class Mould:
+    """What many certificates of one kind have in common."""
+
+    kind: Kind
+    has_rsa_key: bool
+    ekus: tuple[str, ...]
+    path_length: int | None
+    name_constraints: NameConstraints
+    authority: bytes
+    ocsp_url: str | None
+    ca_issuers_url: str | None
+    crl_url: str | None
+    must_staple: bool
+    no_revocation: bool
 
 
 def draft(template: Template, issuer_der: bytes | None, issuer_public_key: keys.PublicKey) -> bytes:
@@ -36,8 +54,9 @@ def draft(template: Template, issuer_der: bytes | None, issuer_public_key: keys.
     subject = x509.Name(_subject(template))
     stand_in = _throw_away(keys.signature_algorithm_der(issuer_public_key))
     try:
+        authority = issuer_key_identifier(issuer_der, issuer_public_key)
         builder = (
-            x509.CertificateBuilder()
+            _begun(_mould(template, authority))
             .serial_number(template.serial)
             .subject_name(subject)
             .issuer_name(subject)
@@ -45,7 +64,7 @@ def draft(template: Template, issuer_der: bytes | None, issuer_public_key: keys.
             .not_valid_before(template.not_before)
             .not_valid_after(template.not_after)
         )
-        for value, critical in _extensions(template, issuer_der, issuer_public_key):
+        for value, critical in _own_extensions(template, subject):
             builder = builder.add_extension(value, critical=critical)
         tbs = builder.sign(stand_in, _hash(stand_in)).tbs_certificate_bytes
     except UNREADABLE as error:
@@ -62,49 +81,79 @@ def _subject(template: Template) -> Iterator[x509.NameAttribute[str]]:
         yield x509.NameAttribute(NameOID.COMMON_NAME, template.subject_cn)
 
 
-def _extensions(
-    template: Template, issuer_der: bytes | None, issuer_key: keys.PublicKey
-) -> Iterator[Extension]:
-    """Every extension with its criticality, in a fixed order."""
-    is_ca = template.kind == "ca"
-    path_length = template.path_length if is_ca else None
-    yield x509.BasicConstraints(ca=is_ca, path_length=path_length), True
-    yield _key_usage(template), True
-    oids = eku_oids(template.ekus)
-    if template.kind == "ocsp_responder":
-        oids = (ExtendedKeyUsageOID.OCSP_SIGNING,)
+def _mould(template: Template, authority: bytes) -> Mould:
+    is_ca, is_leaf = template.kind == "ca", template.kind == "leaf"
+    # A responder's own certificate is not to be asked about (ocsp-nocheck, RFC 6960 §4.2.2.2.1).
+    asks = template.kind != "ocsp_responder"
+    return Mould(
+        kind=template.kind,
+        has_rsa_key=isinstance(template.public_key, rsa.RSAPublicKey),
+        ekus=template.ekus if asks else ("OCSPSigning",),
+        path_length=template.path_length if is_ca else None,
+        name_constraints=template.name_constraints if is_ca else NONE,
+        authority=authority,
+        ocsp_url=template.ocsp_url if asks else None,
+        ca_issuers_url=template.ca_issuers_url,
+        crl_url=template.crl_url if asks else None,
+        must_staple=template.must_staple and is_leaf,
+        no_revocation=template.no_revocation and is_leaf,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _begun(mould: Mould) -> x509.CertificateBuilder:
+    """A builder with every extension that certificates of this mould have in common: builders do
+    not change, and making these anew each time is a third of the work."""
+    builder = x509.CertificateBuilder()
+    for value, critical in _common_extensions(mould):
+        builder = builder.add_extension(value, critical=critical)
+    return builder
+
+
+def _common_extensions(mould: Mould) -> Iterator[Extension]:
+    """Each with its criticality, in a fixed order."""
+    is_ca = mould.kind == "ca"
+    yield x509.BasicConstraints(ca=is_ca, path_length=mould.path_length), True
+    yield _key_usage(mould), True
+    if mould.kind == "ocsp_responder":
         yield x509.OCSPNoCheck(), False
-    if oids:
-        yield x509.ExtendedKeyUsage(oids), False
-    yield x509.SubjectKeyIdentifier(keys.key_identifier(template.public_key)), False
-    authority = issuer_key_identifier(issuer_der, issuer_key)
-    yield x509.AuthorityKeyIdentifier(authority, None, None), False
-    if is_ca and template.name_constraints:
-        yield template.name_constraints.extension(), True
-    yield from _names(template)
-    yield from _locations(template)
-    if template.must_staple and template.kind == "leaf":
+    if mould.ekus:
+        yield x509.ExtendedKeyUsage(eku_oids(mould.ekus)), False
+    yield x509.AuthorityKeyIdentifier(mould.authority, None, None), False
+    if mould.name_constraints:
+        yield mould.name_constraints.extension(), True
+    yield from _locations(mould)
+    if mould.must_staple:
         yield x509.TLSFeature([x509.TLSFeatureType.status_request]), False
-    if template.no_revocation and template.kind == "leaf":
+    if mould.no_revocation:
         yield x509.UnrecognizedExtension(x509.ObjectIdentifier(NO_REV_AVAIL), DER_NULL), False
+
+
+def _own_extensions(template: Template, subject: x509.Name) -> Iterator[Extension]:
+    yield x509.SubjectKeyIdentifier(keys.key_identifier(template.public_key)), False
+    if template.names:
+        is_subject_empty = not subject.rdns
+        yield x509.SubjectAlternativeName(general_names(template.names)), is_subject_empty
 
 
 def issuer_key_identifier(issuer_der: bytes | None, issuer_key: keys.PublicKey) -> bytes:
     """The issuer's own subject key identifier (RFC 5280 §4.2.1.1), or that of its key."""
-    if issuer_der is not None:
-        stated = found(x509.load_der_x509_certificate(issuer_der), x509.SubjectKeyIdentifier)
-        if stated is not None:
-            return stated.digest
-    return keys.key_identifier(issuer_key)
+    stated = None if issuer_der is None else _stated_key_identifier(issuer_der)
+    return stated or keys.key_identifier(issuer_key)
 
 
-def _key_usage(template: Template) -> x509.KeyUsage:
-    is_ca = template.kind == "ca"
-    is_rsa_leaf = template.kind == "leaf" and isinstance(template.public_key, rsa.RSAPublicKey)
+@lru_cache(maxsize=256)
+def _stated_key_identifier(issuer_der: bytes) -> bytes | None:
+    stated = found(x509.load_der_x509_certificate(issuer_der), x509.SubjectKeyIdentifier)
+    return stated.digest if stated else None
+
+
+def _key_usage(mould: Mould) -> x509.KeyUsage:
+    is_ca = mould.kind == "ca"
     return x509.KeyUsage(
         digital_signature=not is_ca,
         content_commitment=False,
-        key_encipherment=is_rsa_leaf,
+        key_encipherment=mould.kind == "leaf" and mould.has_rsa_key,
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=is_ca,
@@ -114,25 +163,17 @@ def _key_usage(template: Template) -> x509.KeyUsage:
     )
 
 
-def _names(template: Template) -> Iterator[Extension]:
-    if template.names:
-        is_subject_empty = not any(_subject(template))
-        yield x509.SubjectAlternativeName(general_names(template.names)), is_subject_empty
-
-
-def _locations(template: Template) -> Iterator[Extension]:
-    """Where to ask about the certificate; a responder's own is not to be asked about
-    (ocsp-nocheck, RFC 6960 §4.2.2.2.1)."""
-    asks = template.kind != "ocsp_responder"
+def _locations(mould: Mould) -> Iterator[Extension]:
+    """Where to ask about the certificate."""
     access = (
-        (AuthorityInformationAccessOID.OCSP, template.ocsp_url if asks else None),
-        (AuthorityInformationAccessOID.CA_ISSUERS, template.ca_issuers_url),
+        (AuthorityInformationAccessOID.OCSP, mould.ocsp_url),
+        (AuthorityInformationAccessOID.CA_ISSUERS, mould.ca_issuers_url),
     )
     described = [x509.AccessDescription(oid, _uri(url)) for oid, url in access if url]
     if described:
         yield x509.AuthorityInformationAccess(described), False
-    if template.crl_url and asks:
-        point = x509.DistributionPoint([_uri(template.crl_url)], None, None, None)
+    if mould.crl_url:
+        point = x509.DistributionPoint([_uri(mould.crl_url)], None, None, None)
         yield x509.CRLDistributionPoints([point]), False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -72,9 +72,10 @@ def found(certificate: x509.Certificate, kind: type[ExtensionType]) -> Extension
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
     key = keys.supported(certificate.public_key())
-    basic = found(certificate, x509.BasicConstraints)
-    usage = found(certificate, x509.ExtendedKeyUsage)
-    tls = found(certificate, x509.TLSFeature)
+    extensions = certificate.extensions
+    values: dict[type, Any] = {type(each.value): each.value for each in extensions}
+    basic, usage = values.get(x509.BasicConstraints), values.get(x509.ExtendedKeyUsage)
+    access = tuple(values.get(x509.AuthorityInformationAccess, ()))
     return CertificateFacts(
         serial=serial_text(certificate.serial_number),
         subject_cn=common_name(certificate.subject),
@@ -82,17 +83,17 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
         issuer=certificate.issuer.rfc4514_string(),
         not_before=certificate.not_valid_before_utc,
         not_after=certificate.not_valid_after_utc,
-        names=_names(certificate),
+        names=_names(values.get(x509.SubjectAlternativeName, ())),
         fingerprint_sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         spki_sha256=keys.spki_sha256(key),
         key=keys.key_facts(key),
         is_ca=basic is not None and basic.ca,
-        ocsp_urls=_access(certificate, AuthorityInformationAccessOID.OCSP),
-        ca_issuer_urls=_access(certificate, AuthorityInformationAccessOID.CA_ISSUERS),
-        crl_urls=_crl_urls(certificate),
+        ocsp_urls=_access(access, AuthorityInformationAccessOID.OCSP),
+        ca_issuer_urls=_access(access, AuthorityInformationAccessOID.CA_ISSUERS),
+        crl_urls=_crl_urls(values.get(x509.CRLDistributionPoints, ())),
         ekus=eku_names(usage) if usage else (),
-        must_staple=tls is not None and x509.TLSFeatureType.status_request in tls,
-        no_revocation=NO_REV_AVAIL in {e.oid.dotted_string for e in certificate.extensions},
+        must_staple=x509.TLSFeatureType.status_request in values.get(x509.TLSFeature, ()),
+        no_revocation=NO_REV_AVAIL in {each.oid.dotted_string for each in extensions},
     )
 
 
@@ -102,18 +103,17 @@ def common_name(name: x509.Name) -> str | None:
     return next((value for value in values if isinstance(value, str) and value), None)
 
 
-def _names(certificate: x509.Certificate) -> tuple[Name, ...]:
-    names = map(plain_name, found(certificate, x509.SubjectAlternativeName) or ())
-    return tuple(name for name in names if name is not None)
+def _names(held: Iterable[x509.GeneralName]) -> tuple[Name, ...]:
+    return tuple(name for name in map(plain_name, held) if name is not None)
 
 
-def _access(certificate: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
-    access = found(certificate, x509.AuthorityInformationAccess) or ()
+def _access(
+    access: Iterable[x509.AccessDescription], method: x509.ObjectIdentifier
+) -> tuple[str, ...]:
     return _urls(entry.access_location for entry in access if entry.access_method == method)
 
 
-def _crl_urls(certificate: x509.Certificate) -> tuple[str, ...]:
-    points = found(certificate, x509.CRLDistributionPoints) or ()
+def _crl_urls(points: Iterable[x509.DistributionPoint]) -> tuple[str, ...]:
     return _urls(name for point in points for name in point.full_name or ())
 
 
