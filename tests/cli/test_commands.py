@@ -401,3 +401,13 @@ def test_a_resource_is_changed_by_a_document_of_what_changes(
     done = certctl(group, "change", "x-1", "--from", str(document), "-o", "json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"id": "x-1", "name": "other"})
     assert (server.seen[-1].method, server.seen[-1].body) == ("PUT", {"name": "other"})
+
+
+def test_what_an_answer_warns_of_is_told_beside_it(server, certctl, tmp_path):
+    document = tmp_path / "strict.yaml"
+    document.write_text("name: strict\n")
+    answer = {"id": "prof-1", "name": "strict", "warnings": ["mind the clients"]}
+    server.says("POST", "profiles", Answer(201, answer))
+    done = certctl("profiles", "add", "--from", str(document), "-o", "json")
+    assert json.loads(done.stdout) == answer
+    assert done.stderr == "warning: mind the clients\n"

@@ -20,6 +20,7 @@ from certctl.pki import der, keys, lint, x509
 from certctl.pki.keys import KeyAlgorithm
 from certctl.pki.lint import judge
 from certctl.pki.parts import Parts, tbs_parts
+from certctl.pki.policies import ANY_POLICY, policies_extension
 from tests.pki.made import CA, NOW, YEAR, a_ca_template, a_key, a_root, a_template, names
 
 DNS = NameKind.DNS
@@ -77,6 +78,10 @@ def _access(url: str) -> cx509.AuthorityInformationAccess:
     return cx509.AuthorityInformationAccess(
         [cx509.AccessDescription(AuthorityInformationAccessOID.OCSP, uri)]
     )
+
+
+def _policies(*oids: str) -> cx509.CertificatePolicies:
+    return policies_extension(oids, "")
 
 
 def _named(*values: str, kind: NameKind = DNS) -> bytes:
@@ -140,10 +145,9 @@ def test_the_usual_leaf_passes() -> None:
         (lambda: _tbs(ekus=("OCSPSigning",)), "needs ocsp-nocheck"),
         (lambda: _extended((SERVER_TOO, False), **RESPONDER), "OCSPSigning alone"),
         (lambda: _extended((_access("http://x.example"), False), **RESPONDER), "not to be asked"),
-        (
-            lambda: _extended((cx509.TLSFeature([cx509.TLSFeatureType.status_request]), True)),
-            "TLS feature",
-        ),
+        (lambda: _extended((_policies("1.2.3"), True)), "policies are critical"),
+        (lambda: _extended((_policies("1.2.3", "1.2.3"), False)), "one is there twice"),
+        (lambda: _tbs(policies=(ANY_POLICY,)), "only a CA asserts any policy"),
         (
             lambda: _extended((cx509.TLSFeature([cx509.TLSFeatureType.status_request_v2]), False)),
             "TLS feature",
@@ -251,6 +255,7 @@ def test_a_path_length_leaves_room_for_fewer_below() -> None:
         ((_usage("key_cert_sign", "crl_sign"), False), "critical key usage"),
         ((_usage("key_cert_sign"), True), "keyCertSign and cRLSign"),
         ((_usage("crl_sign"), True), "keyCertSign and cRLSign"),
+        ((cx509.TLSFeature([cx509.TLSFeatureType.status_request]), False), "in a CA's certificate"),
     ],
 )
 def test_a_ca_needs_critical_constraints_and_both_usages(extension: Any, why: str) -> None:

@@ -33,6 +33,9 @@ class Order:
     ekus: tuple[str, ...] = ("serverAuth",)
     csr_pem: str | None = None
     must_staple: bool = False
+    must_staple_critical: bool = False
+    certificate_policies: tuple[str, ...] = ()
+    cps_uri: str = ""
     short_lived: bool = False
     crl_shards: int = 0
     purpose: Purpose = "leaf"

@@ -16,6 +16,7 @@ from certctl.pki import keys
 from certctl.pki.alt_names import general_names
 from certctl.pki.ekus import eku_oids
 from certctl.pki.parts import NO_REV_AVAIL, certificate_parts, tbs_parts
+from certctl.pki.policies import policies_extension
 from certctl.pki.unreadable import UNREADABLE
 from certctl.pki.x509.reading import found
 from certctl.pki.x509.template import Template
@@ -81,10 +82,13 @@ def _extensions(
     yield x509.AuthorityKeyIdentifier(authority, None, None), False
     if is_ca and template.name_constraints:
         yield template.name_constraints.extension(), True
+    if template.policies:
+        yield policies_extension(template.policies, template.cps_uri), False
     yield from _names(template)
     yield from _locations(template)
     if template.must_staple and template.kind == "leaf":
-        yield x509.TLSFeature([x509.TLSFeatureType.status_request]), False
+        staple = x509.TLSFeature([x509.TLSFeatureType.status_request])
+        yield staple, template.must_staple_critical
     if template.no_revocation and template.kind == "leaf":
         yield x509.UnrecognizedExtension(x509.ObjectIdentifier(NO_REV_AVAIL), DER_NULL), False
 

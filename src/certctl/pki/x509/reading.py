@@ -45,6 +45,7 @@ class CertificateFacts:
     ekus: tuple[str, ...]
     must_staple: bool
     no_revocation: bool
+    policies: tuple[str, ...]
 
 
 def facts(certificate_der: bytes) -> CertificateFacts:
@@ -93,6 +94,10 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
         ekus=eku_names(usage) if usage else (),
         must_staple=tls is not None and x509.TLSFeatureType.status_request in tls,
         no_revocation=NO_REV_AVAIL in {e.oid.dotted_string for e in certificate.extensions},
+        policies=tuple(
+            policy.policy_identifier.dotted_string
+            for policy in found(certificate, x509.CertificatePolicies) or ()
+        ),
     )
 
 
