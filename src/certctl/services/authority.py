@@ -147,7 +147,12 @@ async def intended(
             )
             found = None
     if found is not None:
-        return Draft(found["serial_number"], bytes(found["tbs_der"]), found["not_after"])
+        return Draft(
+            found["serial_number"],
+            bytes(found["tbs_der"]),
+            found["not_after"],
+            waived=order.waived,
+        )
     draft = await ca.prepare(order)
     async with on.db.transaction() as tx:
         await record_intent(tx, authority_id, draft, purpose=order.purpose, job_id=job_id)

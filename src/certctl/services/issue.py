@@ -7,8 +7,10 @@ any moment leaves either a job that goes on where it was, or an intent that is c
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from certctl.connectors.issuer import Draft, Issued, Order, Prepares
 from certctl.domain import job, profile
@@ -32,14 +34,15 @@ from certctl.services import (
     policy,
 )
 from certctl.services.platform import Platform
-from certctl.store import authorities, certificates, versions
+from certctl.store import authorities, certificates, lint_waivers, versions
 from certctl.store import jobs as job_rows
 from certctl.store.db import Row, Session, Tx
 
 
 @dataclass(frozen=True)
 class Work:
-    """Everything one run needs; `attempt` fences it against a later run of the same job."""
+    """Everything one run needs; `attempt` fences it against a later run of the same job. Waivers in
+    force are by lint code."""
 
     job_id: str
     attempt: int
@@ -48,6 +51,7 @@ class Work:
     order: Order
     opened: authority.Opened
     sealed_key: bytes | None
+    waivers: Mapping[str, str]
 
 
 def profile_of(terms: Row) -> profile.Profile:
@@ -160,6 +164,7 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
     rules = profile_of(await certificates.terms(session, row["id"]))
     longest = getattr(opened.config, "validity_days", None)
     lifetime = min(rules.max_lifetime, timedelta(days=longest) if longest else rules.max_lifetime)
+    waivers = await lint_waivers.in_force(session, rules.id)
     order = Order(
         names=approved_names(row),
         common_name=row["common_name"],
@@ -173,9 +178,12 @@ async def _gather(on: Platform, session: Session, found: Row) -> Work:
         cps_uri=rules.cps_uri,
         short_lived=rules.is_short_lived,
         crl_shards=rules.crl_shards,
+        waived=tuple(waivers),
     )
     sealed = found["sealed_key"] and bytes(found["sealed_key"])
-    return Work(found["id"], found["attempts"], row, found["agent_id"], order, opened, sealed)
+    return Work(
+        found["id"], found["attempts"], row, found["agent_id"], order, opened, sealed, waivers
+    )
 
 
 async def _intended(on: Platform, work: Work) -> Draft | None:
@@ -231,6 +239,7 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             not_after=facts.not_after,
             requested_by=found["requested_by"],
             approval_id=found["approval_id"],
+            **_passed_over(work, issued),
         )
         await notify.tell(
             tx,
@@ -241,6 +250,12 @@ async def _record(on: Platform, work: Work, draft: Draft | None, *, issued: Issu
             message=f"{work.certificate['name']} has a new certificate, "
             f"valid until {facts.not_after:%Y-%m-%d %H:%M} UTC",
         )
+
+
+def _passed_over(work: Work, issued: Issued) -> dict[str, Any]:
+    """For the audit row: what lint found and did not block, with the waiver that let it through."""
+    waived = {code: work.waivers[code] for code in issued.passed_over}
+    return {"lint_waived": waived} if waived else {}
 
 
 async def _insert_version(
@@ -271,6 +286,7 @@ async def _insert_version(
             "key_size": facts.key.size,
             "sealed_key": sealed,
             "no_revocation": facts.no_revocation,
+            "lint_waived": list(issued.passed_over),
         },
     )
     return version_id

@@ -103,6 +103,7 @@ PROFILES: Final = Table(
         ("managed_certificates", "certificate_profile_id"),
         ("renewal_policies", "certificate_profile_id"),
         ("approvals", "profile_id"),
+        ("lint_waivers", "profile_id"),
     ),
 )
 ISSUERS: Final = Table(

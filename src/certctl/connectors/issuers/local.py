@@ -106,6 +106,7 @@ class LocalCA:
             template.not_after,
             shard,
             crl_url if shard and crl_url else "",
+            order.waived,
         )
 
     def _template(self, order: Order, serial: int, *, crl_url: str | None) -> x509.Template:
@@ -157,18 +158,27 @@ class LocalCA:
             tuple(sorted({name.kind for name in order.names})),
         )
         return lint.check_certificate(
-            tbs, ca.signer.public_key, issuer_der=ca.cert_der, shape=shape
+            tbs,
+            ca.signer.public_key,
+            issuer_der=ca.cert_der,
+            shape=shape,
+            waived=order.waived,
         )
 
     async def complete(self, draft: Draft) -> Issued:
         ca, linted = self._authority, self._linted.pop(draft.serial, None)
         if linted is None:
             linted = await asyncio.to_thread(self._lint_again, draft)
-        return Issued(await ca.run(x509.sign, linted, ca.signer), ca.chain)
+        signed = await ca.run(x509.sign, linted, ca.signer)
+        return Issued(signed, ca.chain, linted.passed_over)
 
     def _lint_again(self, draft: Draft) -> lint.Linted:
         """A draft that an interrupted run left behind was linted by a process that is gone."""
         ca = self._authority
         return lint.check_certificate(
-            draft.tbs_der, ca.signer.public_key, issuer_der=ca.cert_der, shape=draft.tbs_der
+            draft.tbs_der,
+            ca.signer.public_key,
+            issuer_der=ca.cert_der,
+            shape=draft.tbs_der,
+            waived=draft.waived,
         )
