@@ -23,6 +23,8 @@ PACKAGES = {
     "apache2": "apache2",
     "haproxy": "haproxy",
     "gnutls-cli": "gnutls-bin",
+    "certtool": "gnutls-bin",
+    "ocsptool": "gnutls-bin",
     "softhsm2-util": "softhsm2",
     "pkcs11-tool": "opensc",
 }

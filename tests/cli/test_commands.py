@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
@@ -401,3 +402,58 @@ def test_a_resource_is_changed_by_a_document_of_what_changes(
     done = certctl(group, "change", "x-1", "--from", str(document), "-o", "json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, {"id": "x-1", "name": "other"})
     assert (server.seen[-1].method, server.seen[-1].body) == ("PUT", {"name": "other"})
+
+
+def test_what_an_answer_warns_of_is_told_beside_it(server, certctl, tmp_path):
+    document = tmp_path / "strict.yaml"
+    document.write_text("name: strict\n")
+    answer = {"id": "prof-1", "name": "strict", "warnings": ["mind the clients"]}
+    server.says("POST", "profiles", Answer(201, answer))
+    done = certctl("profiles", "add", "--from", str(document), "-o", "json")
+    assert json.loads(done.stdout) == answer
+    assert done.stderr == "warning: mind the clients\n"
+
+
+WAIVER = {
+    "id": "lw-1",
+    "ends_at": "2030-01-01T00:00:00Z",
+    "decided_by": "second",
+    "state": "approved",
+}
+
+
+def test_a_lint_waiver_is_asked_for_with_its_end(server, certctl):
+    server.says("GET", "profiles/strict", {"id": "prof-1", "name": "strict"})
+    server.says("POST", "lint-waivers", Answer(201, WAIVER))
+    done = certctl("waivers", "ask", "strict", "pkix.x", "--days", "365", "--because", "old client")
+    assert done.stdout == "lw-1 waits for a second person; it would end 2030-01-01T00:00:00Z\n"
+    sent = server.seen[-1].body
+    left = datetime.fromisoformat(sent.pop("ends_at")) - datetime.now(UTC)
+    assert sent == {"profile_id": "prof-1", "code": "pkix.x", "reason": "old client"}
+    assert timedelta(days=364) < left < timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("approve", "lw-1 is approved by second until 2030-01-01T00:00:00Z\n"),
+        ("reject", "lw-1 is rejected by second\n"),
+        ("withdraw", "lw-1 is withdrawn by first\n"),
+    ],
+)
+def test_a_lint_waiver_is_decided_and_withdrawn(server, certctl, word, said):
+    server.says("POST", f"lint-waivers/lw-1/{word}", {**WAIVER, "withdrawn_by": "first"})
+    done = certctl("waivers", word, "lw-1", "--note", "fine")
+    assert (done.exit_code, done.stdout) == (0, said)
+    assert server.seen[-1].body == {"note": "fine"}
+
+
+def test_lint_waivers_are_listed_by_state_and_profile_and_shown(server, certctl):
+    server.says("GET", "profiles/strict", {"id": "prof-1", "name": "strict"})
+    server.says("GET", "lint-waivers", {"data": [WAIVER], "total": 1, "page": 1, "per_page": 50})
+    done = certctl("waivers", "list", "--state", "approved", "--profile", "strict", "-o", "json")
+    assert json.loads(done.stdout)["data"] == [WAIVER]
+    query = server.seen[-1].query
+    assert (query["state"], query["profile_id"]) == ("approved", "prof-1")
+    server.says("GET", "lint-waivers/lw-1", WAIVER)
+    assert json.loads(certctl("waivers", "get", "lw-1", "-o", "json").stdout) == WAIVER

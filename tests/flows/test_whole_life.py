@@ -74,12 +74,12 @@ def test_a_renewal_brings_a_new_key_and_a_new_certificate(system: System, served
 
 def test_a_standard_client_is_told_revoked_from_the_answer_on(system: System, served: str) -> None:
     party = relying_party(system, system.versions(served)[0])
-    assert (party.ocsp(), party.ocsp_by_get()) == ("good", "good")
+    assert (party.ocsp(), party.ocsp_by_get(), party.ocsp_by_gnutls()) == ("good",) * 3
     party.verify(ok=True)
 
     system.call("POST", f"/certificates/{served}/revoke", {"reason": "superseded"})
 
-    assert (party.ocsp(), party.ocsp_by_get()) == ("revoked", "revoked")
+    assert (party.ocsp(), party.ocsp_by_get(), party.ocsp_by_gnutls()) == ("revoked",) * 3
     assert "certificate revoked" in party.refused()
 
 

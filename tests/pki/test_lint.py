@@ -13,13 +13,15 @@ from cryptography import x509 as cx509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID
+from pkilint.report import get_included_validations
 
 from certctl.domain.errors import Invalid
 from certctl.domain.names import Name, NameKind
 from certctl.pki import der, keys, lint, x509
 from certctl.pki.keys import KeyAlgorithm
-from certctl.pki.lint import judge
+from certctl.pki.lint import judge, waivable
 from certctl.pki.parts import Parts, tbs_parts
+from certctl.pki.policies import ANY_POLICY, policies_extension
 from tests.pki.made import CA, NOW, YEAR, a_ca_template, a_key, a_root, a_template, names
 
 DNS = NameKind.DNS
@@ -77,6 +79,10 @@ def _access(url: str) -> cx509.AuthorityInformationAccess:
     return cx509.AuthorityInformationAccess(
         [cx509.AccessDescription(AuthorityInformationAccessOID.OCSP, uri)]
     )
+
+
+def _policies(*oids: str) -> cx509.CertificatePolicies:
+    return policies_extension(oids, "")
 
 
 def _named(*values: str, kind: NameKind = DNS) -> bytes:
@@ -140,10 +146,9 @@ def test_the_usual_leaf_passes() -> None:
         (lambda: _tbs(ekus=("OCSPSigning",)), "needs ocsp-nocheck"),
         (lambda: _extended((SERVER_TOO, False), **RESPONDER), "OCSPSigning alone"),
         (lambda: _extended((_access("http://x.example"), False), **RESPONDER), "not to be asked"),
-        (
-            lambda: _extended((cx509.TLSFeature([cx509.TLSFeatureType.status_request]), True)),
-            "TLS feature",
-        ),
+        (lambda: _extended((_policies("1.2.3"), True)), "policies are critical"),
+        (lambda: _extended((_policies("1.2.3", "1.2.3"), False)), "one is there twice"),
+        (lambda: _tbs(policies=(ANY_POLICY,)), "only a CA asserts any policy"),
         (
             lambda: _extended((cx509.TLSFeature([cx509.TLSFeatureType.status_request_v2]), False)),
             "TLS feature",
@@ -251,6 +256,7 @@ def test_a_path_length_leaves_room_for_fewer_below() -> None:
         ((_usage("key_cert_sign", "crl_sign"), False), "critical key usage"),
         ((_usage("key_cert_sign"), True), "keyCertSign and cRLSign"),
         ((_usage("crl_sign"), True), "keyCertSign and cRLSign"),
+        ((cx509.TLSFeature([cx509.TLSFeatureType.status_request]), False), "in a CA's certificate"),
     ],
 )
 def test_a_ca_needs_critical_constraints_and_both_usages(extension: Any, why: str) -> None:
@@ -315,6 +321,58 @@ def test_the_verdicts_kept_are_bounded() -> None:
         lambda: asked.append(1) or der_of_root,
     )
     assert asked == [1]
+
+
+NOT_CRITICAL = "pkix.extended_key_usage_extension_with_timestamping_not_critical"
+CRITICAL_AIA = "pkix.authority_information_access_extension_critical"
+STAMPING = {"ekus": ("serverAuth", "timeStamping")}
+
+
+def test_what_may_be_waived_is_what_pkilint_can_find() -> None:
+    known = {each.code for each in get_included_validations(judge._certificate_validators())}
+    assert known >= waivable.WAIVABLE
+    assert known - waivable.WAIVABLE >= {
+        "itu.invalid_asn1_syntax",
+        "pkix.certificate_serial_number_out_of_range",
+        "pkix.certificate_signature_algorithm_mismatch",
+        "pkix.ee_certificate_keycertsign_keyusage_set",
+        "pkix.san_extension_not_critical_empty_subject",
+    }
+
+
+def _waived(tbs: bytes, *codes: str) -> tuple[str, ...]:
+    ca = a_root()
+    return lint.check_certificate(
+        tbs, ca.key.public_key(), issuer_der=ca.der, shape=tbs, waived=codes
+    ).passed_over
+
+
+def test_a_waived_code_passes_and_is_named_and_no_other() -> None:
+    assert _waived(_tbs(**STAMPING), CRITICAL_AIA, NOT_CRITICAL) == (NOT_CRITICAL,)
+    assert _waived(_tbs(), NOT_CRITICAL) == ()
+    with pytest.raises(Invalid, match=NOT_CRITICAL):
+        _waived(_tbs(**STAMPING), CRITICAL_AIA)
+    both = _extended((_access("http://x.example"), True), **STAMPING)
+    with pytest.raises(Invalid, match=f"certificate: {CRITICAL_AIA}$"):
+        _waived(both, NOT_CRITICAL)
+
+
+def test_what_was_passed_over_is_found_again_without_the_waiver() -> None:
+    tbs = _tbs(**STAMPING)
+    for _ in range(2):
+        assert _waived(tbs, NOT_CRITICAL) == (NOT_CRITICAL,)
+        with pytest.raises(Invalid, match=NOT_CRITICAL):
+            _waived(tbs)
+
+
+def test_neither_our_own_rules_nor_what_keeps_relying_parties_safe_can_be_waived() -> None:
+    inhibit = _extended((cx509.InhibitAnyPolicy(1), True))
+    code = "pkix.end_entity_inhibit_anypolicy_extension_present"
+    with pytest.raises(Invalid, match=code):
+        _waived(inhibit, code)
+    weak = _tbs(public_key=WEAK)
+    with pytest.raises(Invalid, match="1024 bits"):
+        _waived(weak, *waivable.WAIVABLE)
 
 
 @pytest.mark.parametrize("kind", ["certificate", "crl", "ocsp"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certctl.domain.errors import Conflict, Invalid
 from certctl.domain.revocation import Reason
-from certctl.pki.x509 import ders_of_pem
-from certctl.services import certificates, issue, plain, renew, revoke
+from certctl.pki.x509 import chain_pem, ders_of_pem
+from certctl.services import authority, certificates, issue, plain, renew, revoke
 from tests import kit
 from tests.conftest import World
+from tests.tools import need
 
 SHORT = {"max_ttl_seconds": 1800, "allow_short_lived": True}
 
@@ -65,6 +68,49 @@ async def test_must_staple_and_usages_stand_in_what_is_issued(world: World) -> N
     assert set(usages) == {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
+@pytest.mark.parametrize("critical", [False, True])
+async def test_must_staple_is_critical_only_where_the_profile_asks_and_then_openssl_refuses_it(
+    world: World, tmp_path: Path, critical: bool
+) -> None:
+    """Which is what the profile's answer warns of."""
+    rules = {"must_staple": True, "must_staple_critical": critical}
+    leaf = await issued(world, **rules)
+    assert leaf.extensions.get_extension_for_class(x509.TLSFeature).critical is critical
+    said = await openssl_verify(world, tmp_path)
+    assert ("unhandled critical extension" in said) is critical, said
+
+
+POLICY, OTHER = "1.3.6.1.4.1.99999.1.2", "1.3.6.1.4.1.99999.1.3"
+
+
+async def test_openssl_finds_the_policies_of_a_profile_valid_and_no_others(
+    world: World, tmp_path: Path
+) -> None:
+    cps = "https://pki.example.test/cps"
+    leaf = await issued(world, certificate_policies=[POLICY, OTHER], cps_uri=cps)
+    held = leaf.extensions.get_extension_for_class(x509.CertificatePolicies)
+    assert not held.critical
+    assert [each.policy_identifier.dotted_string for each in held.value] == [POLICY, OTHER]
+    assert {word for each in held.value for word in each.policy_qualifiers or ()} == {cps}
+    for oid in (POLICY, OTHER):
+        said = await openssl_verify(world, tmp_path, "-policy", oid, "-explicit_policy")
+        assert said.endswith("OK\n")
+    said = await openssl_verify(world, tmp_path, "-policy", "1.2.3.4", "-explicit_policy")
+    assert "no explicit policy" in said
+
+
+async def openssl_verify(world: World, folder: Path, *options: str) -> str:
+    """What `openssl verify` says of the only certificate there is."""
+    chain = str(await kit.value(world, "SELECT pem_chain FROM certificate_versions"))
+    root = await authority.trust_anchor(world.platform, "iss-local")
+    (folder / "root.pem").write_text(chain_pem([root]))
+    (folder / "chain.pem").write_text(chain)
+    command = [need("openssl"), "verify", "-x509_strict", *options, "-CAfile", folder / "root.pem",
+               "-untrusted", folder / "chain.pem", folder / "chain.pem"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    return done.stdout + done.stderr
+
+
 async def test_the_longest_life_is_that_of_the_profile(world: World) -> None:
     leaf = await issued(world, max_ttl_seconds=7 * 86400)
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc < timedelta(days=7)
@@ -76,6 +122,16 @@ async def test_the_longest_life_is_that_of_the_profile(world: World) -> None:
         ({"max_ttl_seconds": 1800}, "max_ttl_seconds"),
         ({"allow_short_lived": True}, "allow_short_lived"),
         ({**SHORT, "must_staple": True}, "must_staple"),
+        ({"must_staple_critical": True}, "must_staple_critical"),
+        ({"certificate_policies": ["1.2.3", "1.2.3"]}, "certificate_policies"),
+        ({"certificate_policies": ["2.5.29.32.0"]}, "certificate_policies"),
+        ({"certificate_policies": ["1.02.3"]}, "certificate_policies"),
+        ({"certificate_policies": ["3.1"]}, "certificate_policies"),
+        ({"certificate_policies": ["1." + "9" * 120]}, "certificate_policies"),
+        ({"cps_uri": "https://pki.example.test"}, "cps_uri"),
+        ({"cps_uri": "ftp://x", "certificate_policies": ["1.2.3"]}, "cps_uri"),
+        ({"cps_uri": "http://[", "certificate_policies": ["1.2.3"]}, "cps_uri"),
+        ({"cps_uri": "http://ü/", "certificate_policies": ["1.2.3"]}, "cps_uri"),
         ({"spiffe_uri_pattern": "("}, "spiffe_uri_pattern"),
         ({"spiffe_uri_pattern": "(a+)+"}, "spiffe_uri_pattern"),
     ],

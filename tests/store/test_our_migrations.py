@@ -14,6 +14,7 @@ from certctl.store.migrate import Migration
 from tests import kit
 from tests.conftest import World, a_clone
 from tests.services.test_approvals import SECOND, guarded, the_approval
+from tests.services.test_lint_waivers import CODE, MIXED, approved, blocks
 from tests.store.running import create_database, run, schema
 
 
@@ -103,6 +104,23 @@ async def test_a_ca_whose_key_is_elsewhere_forbids_the_way_back(world: World) ->
     with pytest.raises(Unsafe, match="000016_key_homes"):
         await migrate.rollback(world.conninfo, 15)
     assert await kit.value(world, "SELECT key_home FROM authorities WHERE id = %(id)s", id=ca_id)
+
+
+async def test_waivers_go_with_their_table_and_what_was_issued_under_them_stays(
+    world: World,
+) -> None:
+    profile = await kit.a_profile(world, certificate_policies=["1.2.3.4"], **MIXED)
+    await approved(world, profile)
+    assert not await blocks(world, profile, "waived")
+    await migrate.rollback(world.conninfo, 19)
+    await migrate.migrate(world.conninfo)
+    assert await kit.value(world, "SELECT count(*) FROM lint_waivers") == 0
+    rules = "SELECT certificate_policies FROM certificate_profiles WHERE id = %(id)s"
+    assert await kit.value(world, rules, id=profile) == []
+    assert await kit.value(world, "SELECT count(*) FROM certificate_versions WHERE live") == 1
+    assert await blocks(world, profile, "not any more")
+    # The record of what was waived is gone with its column.
+    await kit.change(world, "UPDATE certificate_versions SET lint_waived = %(c)s", c=[CODE])
 
 
 def test_every_migration_can_be_undone() -> None:

@@ -4,6 +4,7 @@ one walk calls each of them, and a route that is new and not on the walk is foun
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -204,6 +205,21 @@ async def decisions(walk: Walk) -> None:
         await walk.post(f"{where}/{word}", {}, key=second)
 
 
+async def lint_waivers(walk: Walk) -> None:
+    second = await walk.site.key("r-cli")
+    body = {
+        "profile_id": "prof-default",
+        "code": "pkix.sct_list_empty",
+        "reason": "an old client",
+        "ends_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+    }
+    for decision in ("approve", "reject"):
+        asked = (await walk.post("/lint-waivers", body))["id"]
+        await walk.post(f"/lint-waivers/{asked}/{decision}", {"note": "so be it"}, key=second)
+        if decision == "approve":
+            await walk.post(f"/lint-waivers/{asked}/withdraw")
+
+
 async def messages(walk: Walk) -> None:
     site = walk.site
     await notified(site, "job-1", "job-2")
@@ -272,6 +288,7 @@ async def test_every_change_and_every_privileged_read_is_audited(site: Site) -> 
             deployed = await deployments(walk)
             await jobs(walk)
             await decisions(walk)
+            await lint_waivers(walk)
             await certificates(walk, deployed)
             await walk.call("GET", "/audit/export")
             changing = {(row.method, row.path) for row in ROWS if row.method != "GET"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.web.kit import NGINX, ROWS, Json, Site, filled
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MANY = range(5)
+SOON = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 # A certificate has no more than a hundred targets, which is what bounds this one.
 WHOLE = {"/certificates/{id}/deployments"}
 # The lists whose rows are shown one by one under another address than their own.
@@ -55,7 +57,10 @@ async def places(shared_site: Site) -> Json:
             await site.post(path, {"name": f"name {number}"})
         await site.post("/blocked-keys", {"spki_sha256": f"{number:064x}", "reason": "lost"})
         await site.post("/issuers", {"name": f"issuer {number}", "type": "GenericCA"})
-        await site.post("/profiles", {"name": f"guarded {number}", "requires_approval": True})
+        profile = {"name": f"guarded {number}", "requires_approval": True}
+        waiver = {"code": "pkix.sct_list_empty", "reason": "an old client", "ends_at": SOON}
+        waiver["profile_id"] = (await site.post("/profiles", profile))["id"]
+        await site.post("/lint-waivers", waiver)
     issuer = {"name": "a tree", "type": "GenericCA"}
     ids["/issuers/{id}/intermediates"] = tree = (await site.post("/issuers", issuer))["id"]
     above: str | None = None

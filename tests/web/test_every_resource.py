@@ -6,6 +6,7 @@ what others refer to.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
 
 import pytest
@@ -43,6 +44,12 @@ OTHERS: dict[str, Json] = {
         "renewal_policy_id": "rp-default",
         "certificates": [{"pem": full_pem(a_leaf("a.example.test"))}],
     },
+    "/lint-waivers": {
+        "profile_id": "prof-default",
+        "code": "pkix.sct_list_empty",
+        "reason": "an old client",
+        "ends_at": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+    },
     "/auth/keys": {"name": "new"},
     "/issuers/{id}/intermediates": {"name": "new"},
     "/issuers/{id}/intermediates/import": {**CORP_FILES, "key_pem": CORP_CA.key_pem()},
@@ -60,6 +67,7 @@ OTHERS: dict[str, Json] = {
     },
 }
 NAMELESS = (
+    "/lint-waivers",
     "/certificates/import",
     "/agents/enrolment-tokens",
     "/auth/breakglass/credentials",

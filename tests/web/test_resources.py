@@ -99,6 +99,24 @@ async def test_a_profile_counts_its_versions(site: Site) -> None:
         assert changed.json()["version"] == version
 
 
+async def test_a_profile_warns_of_a_critical_must_staple_wherever_it_is_shown(site: Site) -> None:
+    wish = {"name": "strict", "must_staple": True, "must_staple_critical": True}
+    made = await site.post("/profiles", wish)
+    assert "OpenSSL, refuses a certificate" in made["warnings"][0]
+    assert (await site.get(f"/profiles/{made['id']}"))["warnings"] == made["warnings"]
+    listed = {row["id"]: row["warnings"] for row in (await site.get("/profiles"))["data"]}
+    assert listed == {"prof-default": [], made["id"]: made["warnings"]}
+
+
+async def test_our_issuing_ca_shows_that_it_asserts_any_policy_and_the_root_none(
+    site: Site,
+) -> None:
+    """RFC 5280 §4.2.1.4, §6.1: paths begin below the root."""
+    found = (await site.get("/issuers/iss-local/intermediates"))["data"]
+    asserted = {ca["parent_ca_id"] is None: ca["certificate_policies"] for ca in found}
+    assert asserted == {True: [], False: ["2.5.29.32.0"]}
+
+
 async def test_a_change_of_nothing_changes_nothing_that_is_seen(site: Site) -> None:
     before = await site.get("/teams/t-default")
     after = (await site.call("PUT", "/teams/t-default", json={})).json()

@@ -29,6 +29,7 @@ from certctl.cli.stats import stats
 from certctl.cli.status import status
 from certctl.cli.targets import targets
 from certctl.cli.users import sessions, users
+from certctl.cli.waivers import waivers
 from certctl.cli.whoami import whoami
 
 app = typer.Typer(
@@ -65,6 +66,7 @@ app.add_typer(certs, name="certs")
 app.add_typer(bulk, name="bulk")
 app.add_typer(jobs, name="jobs")
 app.add_typer(approvals, name="approvals")
+app.add_typer(waivers, name="waivers")
 app.add_typer(agents, name="agents")
 app.add_typer(groups, name="groups")
 app.add_typer(targets, name="targets")

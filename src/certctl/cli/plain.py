@@ -55,7 +55,7 @@ def addable(path: str, text: str, columns: tuple[str, ...]) -> typer.Typer:
     def add(ctx: typer.Context, document: DataFile) -> None:
         body = fields(document.read())
         with api(ctx) as server:
-            show(ctx, server.post(path, body=body))
+            _show_with_warnings(ctx, server.post(path, body=body))
 
     changeable(made, path)
     return made
@@ -68,7 +68,14 @@ def changeable(made: typer.Typer, path: str) -> None:
     def change(ctx: typer.Context, given: ResourceId, document: DataFile) -> None:
         body = fields(document.read())
         with api(ctx) as server:
-            show(ctx, server.put(path, find.id_of(server, path, given), body=body))
+            answer = server.put(path, find.id_of(server, path, given), body=body)
+            _show_with_warnings(ctx, answer)
+
+
+def _show_with_warnings(ctx: typer.Context, answer: dict[str, Any]) -> None:
+    show(ctx, answer)
+    for warning in answer.get("warnings", ()):
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def fields(text: str) -> dict[str, Any]:

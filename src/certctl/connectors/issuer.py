@@ -26,7 +26,8 @@ class Config(BaseModel):
 @dataclass(frozen=True)
 class Order:
     """What a CA is asked for. `names` are the approved names, exactly those to be issued;
-    `crl_shards` in how many parts our own CA is to keep the CRL (0: whole)."""
+    `crl_shards` in how many parts our own CA is to keep the CRL (0: whole), `waived` the lint codes
+    that do not block it now."""
 
     names: tuple[Name, ...]
     common_name: str | None
@@ -35,8 +36,12 @@ class Order:
     ekus: tuple[str, ...] = ("serverAuth",)
     csr_pem: str | None = None
     must_staple: bool = False
+    must_staple_critical: bool = False
+    certificate_policies: tuple[str, ...] = ()
+    cps_uri: str = ""
     short_lived: bool = False
     crl_shards: int = 0
+    waived: tuple[str, ...] = ()
     purpose: Purpose = "leaf"
     path_length: int | None = None
     name_constraints: NameConstraints = NONE
@@ -45,21 +50,25 @@ class Order:
 @dataclass(frozen=True)
 class Draft:
     """A linted certificate, complete but for its signature; `serial` is canonical hex. With
-    `crl_shard` other than 0, `crl_url` is where that part of the CRL is to be found."""
+    `crl_shard` other than 0, `crl_url` is where that part of the CRL is to be found. `waived` is
+    what its order says, for whoever must lint it again."""
 
     serial: str
     tbs_der: bytes
     not_after: datetime
     crl_shard: int = 0
     crl_url: str = ""
+    waived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate and the chain to present with it, the issuing CA first; all DER."""
+    """A certificate and the chain to present with it, the issuing CA first; all DER. The codes of
+    what lint found and passed over stand in `passed_over`."""
 
     cert_der: bytes
     chain: tuple[bytes, ...]
+    passed_over: tuple[str, ...] = ()
 
 
 class Issuer(Protocol):

@@ -47,6 +47,9 @@ class Profile:
     ekus: tuple[str, ...]
     san_patterns: tuple[str, ...]
     must_staple: bool = False
+    must_staple_critical: bool = False
+    certificate_policies: tuple[str, ...] = ()
+    cps_uri: str = ""
     allow_single_labels: bool = False
     enabled: bool = True
     spiffe_pattern: str = ""
@@ -57,6 +60,16 @@ class Profile:
     def is_short_lived(self) -> bool:
         """Whether expiry stands in for revocation (RFC 9608)."""
         return self.allow_short_lived and self.max_lifetime < SHORT
+
+
+def warnings(values: Mapping[str, Any]) -> list[str]:
+    """What whoever made a profile of these values should know."""
+    if not values["must_staple_critical"]:
+        return []
+    return [
+        "must_staple_critical: software that does not know the TLS feature extension, such as "
+        "OpenSSL, refuses a certificate in which it is critical"
+    ]
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from certctl.domain.ids import new_id
 from certctl.domain.names import parse_names
 from certctl.pki import keys, x509
 from certctl.pki.name_constraints import NONE, NameConstraints
+from certctl.pki.policies import ANY_POLICY
 from certctl.pki.sealing import Place
 from certctl.services import audit, ca_keys, intents, plain
 from certctl.services.platform import Platform
@@ -196,6 +197,9 @@ async def complete(on: Platform, actor: Actor, authority_id: str, *, wish: NewAu
         purpose="ca",
         path_length=row["path_length"],
         name_constraints=constraints_of(row),
+        # Without it no policy is valid below. A CA whose key is somebody else's asserts none, nor
+        # does a root: paths begin below it (RFC 5280 §6.1).
+        certificate_policies=(ANY_POLICY,) if parent_id and row["csr_pem"] is None else (),
     )
     ca = LocalCA(parent)
     draft = await intents.intended(on, ca, signing["id"], order=order, job_id=authority_id)

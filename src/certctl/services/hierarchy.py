@@ -221,6 +221,7 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         "key_home": row["key_home"],
         "key_reference": row["key_reference"],
         "subject": facts and facts.subject,
+        "certificate_policies": list(facts.policies) if facts else [],
         "key_algorithm": facts and facts.key.algorithm,
         "key_size": facts and facts.key.size,
         "serial_number": facts and facts.serial,

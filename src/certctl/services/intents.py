@@ -39,7 +39,12 @@ async def intentions(
     kept: dict[str, Outcome] = {}
     if ca.repeats:
         kept = {
-            row["job_id"]: Draft(row["serial_number"], bytes(row["tbs_der"]), row["not_after"])
+            row["job_id"]: Draft(
+                row["serial_number"],
+                bytes(row["tbs_der"]),
+                row["not_after"],
+                waived=orders[row["job_id"]].waived,
+            )
             for row in fitting
         }
     wanted = [job_id for job_id in orders if job_id not in kept]

@@ -21,9 +21,9 @@ from certctl.services import approve, authority, blocked, counters, csrs, intent
 from certctl.services import policy as policies
 from certctl.services.issued import Work
 from certctl.services.platform import Platform
-from certctl.store import issuing
+from certctl.store import issuing, lint_waivers
 from certctl.store import jobs as job_rows
-from certctl.store.db import Row, Tx
+from certctl.store.db import Row, Session, Tx
 
 MOST: Final = 100  # jobs in one run
 
@@ -41,6 +41,7 @@ async def run(on: Platform, job_id: str) -> bool:
     try:
         async with on.db.read() as session:
             opened = await authority.open_issuer(on, session, works[0].subject["issuer_id"])
+            await _take_waivers(session, works)
         kind = opened.issuer.kind
         await _carry_out(on, works, opened)
     except CertctlError as error:
@@ -101,6 +102,13 @@ async def _carry_out(on: Platform, works: Sequence[Work], opened: authority.Open
     await issued.record(on, _going(works), authority_id=opened.authority_id)
 
 
+async def _take_waivers(session: Session, works: Sequence[Work]) -> None:
+    profiles = {work.subject["profile_id"] for work in works}
+    in_force = await lint_waivers.in_force(session, sorted(profiles))
+    for work in works:
+        work.waivers = in_force.get(work.subject["profile_id"], {})
+
+
 def _order_all(works: Sequence[Work], longest: timedelta) -> None:
     for work in works:
         try:
@@ -122,8 +130,12 @@ def _order(work: Work, longest: timedelta) -> tuple[Order, str]:
         ekus=rules.ekus,
         csr_pem=work.job["csr_pem"],
         must_staple=rules.must_staple,
+        must_staple_critical=rules.must_staple_critical,
+        certificate_policies=rules.certificate_policies,
+        cps_uri=rules.cps_uri,
         short_lived=rules.is_short_lived,
         crl_shards=rules.crl_shards,
+        waived=tuple(work.waivers),
     )
     return order, csr.spki_sha256
 

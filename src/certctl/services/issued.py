@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from certctl.connectors.issuer import Draft, Issued, Order
@@ -25,10 +25,12 @@ ACTOR: Final[Actor] = system("issuance")
 @dataclass
 class Work:
     """One issuance as far as it has come: its job as it was claimed, the certificate with its
-    profile, and what each step adds. With an error it goes no further."""
+    profile, and what each step adds. `waivers` in force are by lint code. With an error it goes no
+    further."""
 
     job: Row
     subject: Row
+    waivers: Mapping[str, str] = field(default_factory=dict)
     order: Order | None = None
     spki_sha256: str = ""
     draft: Draft | None = None
@@ -48,6 +50,7 @@ class Made:
     work: Work
     facts: x509.CertificateFacts
     pem_chain: str
+    passed_over: tuple[str, ...]
 
 
 async def record(on: Platform, works: Sequence[Work], *, authority_id: str | None) -> None:
@@ -72,7 +75,7 @@ async def record(on: Platform, works: Sequence[Work], *, authority_id: str | Non
 def _made(work: Work) -> Made:
     assert work.issued is not None
     chain = x509.chain_pem([work.issued.cert_der, *work.issued.chain])
-    return Made(work, x509.facts(work.issued.cert_der), chain)
+    return Made(work, x509.facts(work.issued.cert_der), chain, work.issued.passed_over)
 
 
 async def _still_ours(tx: Tx, made: Sequence[Made], authority_id: str | None) -> list[Made]:
@@ -115,12 +118,13 @@ def _version(on: Platform, tx: Tx, made: Made, authority_id: str | None) -> dict
         "key_size": facts.key.size,
         "sealed_key": sealed,
         "no_revocation": facts.no_revocation,
+        "lint_waived": list(made.passed_over),
     }
 
 
 def _event(made: Made) -> audit.Event:
     job, facts = made.work.job, made.facts
-    details = {
+    details: dict[str, Any] = {
         "job_id": job["id"],
         "serial_number": facts.serial,
         "fingerprint_sha256": facts.fingerprint_sha256,
@@ -128,6 +132,9 @@ def _event(made: Made) -> audit.Event:
         "requested_by": job["requested_by"],
         "approval_id": job["approval_id"],
     }
+    if made.passed_over:
+        # What lint found and did not block, with the waiver that let it through.
+        details["lint_waived"] = {code: made.work.waivers[code] for code in made.passed_over}
     return audit.Event("certificate_issued", ("certificate", job["certificate_id"]), details)
 
 

@@ -22,6 +22,7 @@ from certctl.domain.audit import Category
 from certctl.domain.errors import Conflict, Invalid, Stale
 from certctl.domain.ids import checked_id, new_id, repeatable_id
 from certctl.domain.listing import PageRequest
+from certctl.pki.policies import checked_cps, checked_policies
 from certctl.pki.sealing import Place
 from certctl.services import audit
 from certctl.services.platform import Platform
@@ -45,6 +46,11 @@ class Plain:
     refers: Mapping[str, rows.Table] = field(default_factory=dict)
     follow_up: str | None = None
     catalogue: Callable[[str], Any] | None = None
+    warns: Callable[[Mapping[str, Any]], list[str]] | None = None
+
+    def told(self, row: Row) -> Row:
+        """The row with what its reader should know about it, where the kind has such words."""
+        return row if self.warns is None else {**row, "warnings": self.warns(row)}
 
 
 def _check_profile(values: Mapping[str, Any]) -> None:
@@ -62,14 +68,16 @@ def _check_profile(values: Mapping[str, Any]) -> None:
         profiles.checked_pattern(pattern)
     if values.get("spiffe_uri_pattern"):
         profiles.checked_pattern(values["spiffe_uri_pattern"], "spiffe_uri_pattern")
+    checked_policies(values.get("certificate_policies") or (), field="certificate_policies")
+    if values.get("cps_uri"):
+        checked_cps(values["cps_uri"], field="cps_uri")
 
 
 def _check_rule(row: Mapping[str, Any]) -> None:
     rules.check_config(rules.RuleType(row["type"]), row["config"])
 
 
-def _check_short_lived(row: Mapping[str, Any]) -> None:
-    """What a profile as a whole must satisfy."""
+def _check_whole_profile(row: Mapping[str, Any]) -> None:
     lifetime = timedelta(seconds=row["max_ttl_seconds"])
     if row["allow_short_lived"] != (lifetime < profiles.SHORT):
         raise Invalid(
@@ -78,6 +86,11 @@ def _check_short_lived(row: Mapping[str, Any]) -> None:
         )
     if row["allow_short_lived"] and row["must_staple"]:
         raise Invalid("must_staple: a short-lived certificate has no OCSP", field="must_staple")
+    if row["must_staple_critical"] and not row["must_staple"]:
+        words = "must_staple_critical: goes together with must_staple"
+        raise Invalid(words, field="must_staple_critical")
+    if row["cps_uri"] and not row["certificate_policies"]:
+        raise Invalid("cps_uri: there are no certificate_policies for it", field="cps_uri")
 
 
 P = Permission
@@ -98,7 +111,8 @@ PROFILES: Final = Plain(
     P.PROFILE_EDIT,
     P.PROFILE_DELETE,
     check=_check_profile,
-    check_whole=_check_short_lived,
+    check_whole=_check_whole_profile,
+    warns=profiles.warnings,
 )
 POLICY_RULES: Final = Plain(
     rows.POLICY_RULES,

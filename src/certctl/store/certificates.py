@@ -311,8 +311,8 @@ async def terms(session: Session, certificate_id: str) -> Row:
         """SELECT p.id AS profile_id, p.version AS profile_version, p.allowed_key_algorithms,
                   p.max_ttl_seconds, p.allowed_ekus, p.required_san_patterns, p.must_staple,
                   p.allow_single_labels, p.spiffe_uri_pattern, p.allow_short_lived,
-                  p.requires_approval, p.enabled, p.crl_shards, r.max_retries,
-                  r.retry_interval_seconds
+                  p.requires_approval, p.enabled, p.crl_shards, p.must_staple_critical,
+                  p.certificate_policies, p.cps_uri, r.max_retries, r.retry_interval_seconds
            FROM managed_certificates c
            JOIN certificate_profiles p ON p.id = c.certificate_profile_id
            JOIN renewal_policies r ON r.id = c.renewal_policy_id WHERE c.id = %(id)s""",

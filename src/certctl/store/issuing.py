@@ -61,7 +61,7 @@ async def subjects(session: Session, certificate_ids: Sequence[str]) -> dict[str
                   p.version AS profile_version, p.allowed_key_algorithms, p.max_ttl_seconds,
                   p.allowed_ekus, p.required_san_patterns, p.must_staple, p.allow_single_labels,
                   p.spiffe_uri_pattern, p.allow_short_lived, p.requires_approval, p.enabled,
-                  p.crl_shards
+                  p.crl_shards, p.must_staple_critical, p.certificate_policies, p.cps_uri
            FROM managed_certificates c
            JOIN certificate_profiles p ON p.id = c.certificate_profile_id
            WHERE c.id = ANY(%(ids)b)""",

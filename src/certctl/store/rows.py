@@ -88,6 +88,9 @@ PROFILES: Final = Table(
         "allowed_ekus",
         "required_san_patterns",
         "must_staple",
+        "must_staple_critical",
+        "certificate_policies",
+        "cps_uri",
         "crl_shards",
         "allow_single_labels",
         "spiffe_uri_pattern",
@@ -100,6 +103,7 @@ PROFILES: Final = Table(
         ("managed_certificates", "certificate_profile_id"),
         ("renewal_policies", "certificate_profile_id"),
         ("approvals", "profile_id"),
+        ("lint_waivers", "profile_id"),
     ),
 )
 ISSUERS: Final = Table(

@@ -12,7 +12,7 @@ from certctl.store.paging import Listing, Order, fetch
 SHOWN: Final = (
     "id, certificate_id, agent_id, issuer_id, authority_id, serial_number, not_before, not_after, "
     "fingerprint_sha256, sans, pem_chain, csr_pem, key_algorithm, key_size, live, revoked_at, "
-    "created_at"
+    "lint_waived, created_at"
 )
 
 # The holder of version `v` is an operator, or an agent in service with a target of the certificate.

@@ -115,6 +115,7 @@ class LocalCA:
             template.not_after,
             shard,
             crl_url if shard and crl_url else "",
+            order.waived,
         )
 
     def _template(self, order: Order, serial: int, *, crl_url: str | None) -> x509.Template:
@@ -140,6 +141,9 @@ class LocalCA:
             ca_issuers_url=None if is_root else ca.certificate_url,
             crl_url=crl_url,
             must_staple=order.must_staple,
+            must_staple_critical=order.must_staple_critical,
+            policies=order.certificate_policies,
+            cps_uri=order.cps_uri,
             no_revocation=order.short_lived,
             name_constraints=order.name_constraints,
         )
@@ -153,6 +157,9 @@ class LocalCA:
             key.size,
             order.ekus,
             order.must_staple,
+            order.must_staple_critical,
+            order.certificate_policies,
+            order.cps_uri,
             order.short_lived,
             order.path_length,
             bool(order.name_constraints),
@@ -160,7 +167,11 @@ class LocalCA:
             tuple(sorted({name.kind for name in order.names})),
         )
         return lint.check_certificate(
-            tbs, ca.signer.public_key, issuer_der=ca.cert_der, shape=shape
+            tbs,
+            ca.signer.public_key,
+            issuer_der=ca.cert_der,
+            shape=shape,
+            waived=order.waived,
         )
 
     async def complete(self, draft: Draft) -> Issued:
@@ -186,13 +197,18 @@ class LocalCA:
 
     def _complete(self, draft: Draft) -> Issued:
         linted = self._linted.pop(draft.serial, None) or self._lint_again(draft)
-        return Issued(x509.sign(linted, self._authority.signer), self._authority.chain)
+        signed = x509.sign(linted, self._authority.signer)
+        return Issued(signed, self._authority.chain, linted.passed_over)
 
     def _lint_again(self, draft: Draft) -> lint.Linted:
         """A draft that an interrupted run left behind was linted by a process that is gone."""
         ca = self._authority
         return lint.check_certificate(
-            draft.tbs_der, ca.signer.public_key, issuer_der=ca.cert_der, shape=draft.tbs_der
+            draft.tbs_der,
+            ca.signer.public_key,
+            issuer_der=ca.cert_der,
+            shape=draft.tbs_der,
+            waived=draft.waived,
         )
 
 

@@ -8,6 +8,7 @@ from certctl.pki.lint.checks import (
     ocsp_response,
 )
 from certctl.pki.lint.judge import pkilint_findings
+from certctl.pki.lint.waivable import why_never
 
 __all__ = [
     "Linted",
@@ -16,4 +17,5 @@ __all__ = [
     "check_ocsp",
     "ocsp_response",
     "pkilint_findings",
+    "why_never",
 ]

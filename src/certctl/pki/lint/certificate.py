@@ -20,6 +20,7 @@ from certctl.pki.lint.names import (
     names_follow_our_rule,
 )
 from certctl.pki.parts import NO_REV_AVAIL
+from certctl.pki.policies import ANY_POLICY
 
 OCSP_SIGNING = ExtendedKeyUsageOID.OCSP_SIGNING
 
@@ -157,8 +158,21 @@ def _staple_is_the_only_feature(case: Case) -> str | None:
     feature = case.find(x509.TLSFeature)
     if feature is None:
         return None
-    if feature.critical or list(feature.value) != [x509.TLSFeatureType.status_request]:
-        return "TLS feature is critical or asks for more than status_request"
+    if case.is_ca or list(feature.value) != [x509.TLSFeatureType.status_request]:
+        return "TLS feature is in a CA's certificate or asks for more than status_request"
+    return None
+
+
+def _policies_are_in_order(case: Case) -> str | None:
+    """RFC 5280 §4.2.1.4: each at most once; which CA may assert any is for the CA above."""
+    policies = case.find(x509.CertificatePolicies)
+    if policies is None:
+        return None
+    oids = [policy.policy_identifier.dotted_string for policy in policies.value]
+    if policies.critical or len(set(oids)) != len(oids):
+        return "certificate policies are critical, or one is there twice"
+    if ANY_POLICY in oids and not case.is_ca:
+        return "only a CA asserts any policy"
     return None
 
 
@@ -195,6 +209,7 @@ RULES: tuple[Callable[[Case], str | None], ...] = (
     _leaf_may_not_sign_certificates,
     _responder_is_only_a_responder,
     _staple_is_the_only_feature,
+    _policies_are_in_order,
     _no_revocation_means_none,
     names_follow_our_rule,
     common_name_is_a_name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import InitVar, dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from certctl.pki.lint.case import NO_SIGNATURE, Case, open_case
 from certctl.pki.lint.certificate import broken_rules
 from certctl.pki.lint.entries import crl_sample, entries_flaws, entries_span
 from certctl.pki.lint.revocation import crl_flaws, ocsp_flaws
+from certctl.pki.lint.waivable import why_never
 from certctl.pki.unreadable import UNREADABLE
 
 BASIC_RESPONSE = "1.3.6.1.5.5.7.48.1.1"
@@ -26,12 +27,14 @@ _SEAL = object()
 @dataclass(frozen=True)
 class Linted:
     """Bytes that were examined and may be signed, with the algorithm and, as SHA-256 of its
-    SubjectPublicKeyInfo, the key that they were examined for. Made in this module alone."""
+    SubjectPublicKeyInfo, the key that they were examined for, and the codes of what was found and
+    passed over. Made in this module alone."""
 
     tbs: bytes
     algorithm_der: bytes
     key_sha256: str
     seal: InitVar[object]
+    passed_over: tuple[str, ...] = ()
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
@@ -39,12 +42,18 @@ class Linted:
 
 
 def check_certificate(
-    tbs: bytes, issuer_public_key: keys.PublicKey, *, issuer_der: bytes | None, shape: Hashable
+    tbs: bytes,
+    issuer_public_key: keys.PublicKey,
+    *,
+    issuer_der: bytes | None,
+    shape: Hashable,
+    waived: Collection[str] = (),
 ) -> Linted:
     """Examine a TBSCertificate that the issuer (None: the subject itself) is to sign.
 
     Our own rules are looked at every time. pkilint is asked once per `shape` (profile version,
-    issuer, whatever else the caller's contents vary with) and structure of the certificate.
+    issuer, whatever else the caller's contents vary with) and structure of the certificate; what it
+    finds does not block where its code is among the `waived` and may be passed over at all.
 
     Raises:
         Invalid: listing every broken rule, or pkilint's codes.
@@ -52,12 +61,13 @@ def check_certificate(
     case = _opened(lambda: open_case(tbs, issuer_public_key, issuer_der=issuer_der))
     _refuse("certificate", _opened(lambda: broken_rules(case)))
     linted = _linted(tbs, issuer_public_key)
-    judge.require_clean(
+    passed_over = judge.require_clean(
         "certificate",
         (shape, linted.algorithm_der, _structure(case)),
         lambda: _whole(linted),
+        waived=[code for code in waived if why_never(code) is None],
     )
-    return linted
+    return Linted(linted.tbs, linted.algorithm_der, linted.key_sha256, _SEAL, passed_over)
 
 
 def check_crl(tbs: bytes, issuer_public_key: keys.PublicKey, *, shape: Hashable) -> Linted:

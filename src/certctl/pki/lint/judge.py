@@ -4,7 +4,7 @@ milliseconds."""
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from functools import cache
 from threading import Lock
 from typing import Any, Literal
@@ -39,10 +39,18 @@ def pkilint_findings(kind: Kind, der: bytes) -> list[str]:
         return _judgement(kind)(der)
 
 
-def require_clean(kind: Kind, shape: Hashable, document: Callable[[], bytes]) -> None:
-    """Refuse a document with findings, unless one of its shape has been found clean before.
+def require_clean(
+    kind: Kind,
+    shape: Hashable,
+    document: Callable[[], bytes],
+    *,
+    waived: Collection[str] = (),
+) -> tuple[str, ...]:
+    """Refuse a document with findings, unless one of its shape has been found clean before. The
+    codes that were found and passed over, being among the `waived`.
 
-    Only clean verdicts are kept: a bad value in one document must not condemn the next.
+    Only clean verdicts are kept: a bad value in one document must not condemn the next, and what
+    is passed over now may block tomorrow.
 
     Raises:
         Invalid: listing the codes.
@@ -51,13 +59,17 @@ def require_clean(kind: Kind, shape: Hashable, document: Callable[[], bytes]) ->
     with _clean_lock:
         if key in _clean:
             _clean.move_to_end(key)
-            return
-    if codes := pkilint_findings(kind, document()):
+            return ()
+    found = pkilint_findings(kind, document())
+    if codes := [code for code in found if code not in waived]:
         raise Invalid(f"lint refuses the {kind}: {', '.join(codes)}")
+    if found:
+        return tuple(found)
     with _clean_lock:
         _clean[key] = None
         while len(_clean) > MAX_SHAPES:
             _clean.popitem(last=False)
+    return ()
 
 
 @cache

@@ -17,6 +17,7 @@ from certctl.pki.alt_names import general_names
 from certctl.pki.ekus import eku_oids
 from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.pki.parts import NO_REV_AVAIL, certificate_parts, tbs_parts
+from certctl.pki.policies import policies_extension
 from certctl.pki.unreadable import UNREADABLE
 from certctl.pki.x509.reading import found
 from certctl.pki.x509.template import Kind, Template
@@ -40,7 +41,10 @@ class Mould:
     ca_issuers_url: str | None
     crl_url: str | None
     must_staple: bool
+    must_staple_critical: bool
     no_revocation: bool
+    policies: tuple[str, ...]
+    cps_uri: str
 
 
 def draft(template: Template, issuer_der: bytes | None, issuer_public_key: keys.PublicKey) -> bytes:
@@ -96,7 +100,10 @@ def _mould(template: Template, authority: bytes) -> Mould:
         ca_issuers_url=template.ca_issuers_url,
         crl_url=template.crl_url if asks else None,
         must_staple=template.must_staple and is_leaf,
+        must_staple_critical=template.must_staple_critical,
         no_revocation=template.no_revocation and is_leaf,
+        policies=template.policies,
+        cps_uri=template.cps_uri,
     )
 
 
@@ -122,9 +129,12 @@ def _common_extensions(mould: Mould) -> Iterator[Extension]:
     yield x509.AuthorityKeyIdentifier(mould.authority, None, None), False
     if mould.name_constraints:
         yield mould.name_constraints.extension(), True
+    if mould.policies:
+        yield policies_extension(mould.policies, mould.cps_uri), False
     yield from _locations(mould)
     if mould.must_staple:
-        yield x509.TLSFeature([x509.TLSFeatureType.status_request]), False
+        staple = x509.TLSFeature([x509.TLSFeatureType.status_request])
+        yield staple, mould.must_staple_critical
     if mould.no_revocation:
         yield x509.UnrecognizedExtension(x509.ObjectIdentifier(NO_REV_AVAIL), DER_NULL), False
 

@@ -45,6 +45,7 @@ class CertificateFacts:
     ekus: tuple[str, ...]
     must_staple: bool
     no_revocation: bool
+    policies: tuple[str, ...]
 
 
 def facts(certificate_der: bytes) -> CertificateFacts:
@@ -94,6 +95,10 @@ def _facts(certificate: x509.Certificate) -> CertificateFacts:
         ekus=eku_names(usage) if usage else (),
         must_staple=x509.TLSFeatureType.status_request in values.get(x509.TLSFeature, ()),
         no_revocation=NO_REV_AVAIL in {each.oid.dotted_string for each in extensions},
+        policies=tuple(
+            policy.policy_identifier.dotted_string
+            for policy in values.get(x509.CertificatePolicies, ())
+        ),
     )
 
 

@@ -23,7 +23,8 @@ class Template:
     A `subject_cn` of more than 64 characters is left out (X.520 ub-common-name). `ekus` are the
     established names; an OCSP responder always gets OCSPSigning alone, and neither `ocsp_url` nor
     `crl_url`. `path_length` and `name_constraints` count for a CA, `must_staple` and
-    `no_revocation` (RFC 9608, no revocation information is offered) for a leaf.
+    `no_revocation` (RFC 9608, no revocation information is offered) for a leaf. `policies` are
+    identifiers, each with `cps_uri` where there is one (RFC 5280 §4.2.1.4).
     """
 
     kind: Kind
@@ -42,6 +43,9 @@ class Template:
     must_staple: bool
     no_revocation: bool = False
     name_constraints: NameConstraints = NONE
+    must_staple_critical: bool = False
+    policies: tuple[str, ...] = ()
+    cps_uri: str = ""
 
 
 def validity(

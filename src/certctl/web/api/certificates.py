@@ -84,6 +84,8 @@ class Certificate(Out):
 
 
 class Version(Out):
+    """`lint_waived` are the codes of what lint found and, under a waiver, passed over."""
+
     id: str
     certificate_id: str
     agent_id: str | None
@@ -100,6 +102,7 @@ class Version(Out):
     key_size: int
     live: bool
     revoked_at: common.Created | None
+    lint_waived: list[str]
     created_at: common.Created
 
 

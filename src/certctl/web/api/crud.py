@@ -26,17 +26,18 @@ def crud(
     noun = kind.table.noun
 
     async def list_(call: Call, page: Paged) -> Any:
-        return await plain.page(call.on, call.actor, kind, page)
+        found = await plain.page(call.on, call.actor, kind, page)
+        return {**found, "data": [kind.told(row) for row in found["data"]]}
 
     async def create_(call: Call, body: create) -> Any:  # type: ignore[valid-type]
         row = await plain.create(
             call.on, call.actor, kind, values=given(body), idempotency_key=call.idempotency_key
         )
-        return Created(row, plain.etag(row["updated_at"]))
+        return Created(kind.told(row), plain.etag(row["updated_at"]))
 
     async def get_(call: Call, id: str) -> Any:
         row = await plain.get(call.on, call.actor, kind, id)
-        return Created(row, plain.etag(row["updated_at"]))
+        return Created(kind.told(row), plain.etag(row["updated_at"]))
 
     async def update_(call: Call, id: str, body: update) -> Any:  # type: ignore[valid-type]
         row = await plain.update(
@@ -47,7 +48,7 @@ def crud(
             changes=changes(body, clearable=clearable),
             if_match=call.if_match,
         )
-        return Created(row, plain.etag(row["updated_at"]))
+        return Created(kind.told(row), plain.etag(row["updated_at"]))
 
     async def delete_(call: Call, id: str) -> None:
         await plain.delete(call.on, call.actor, kind, id)

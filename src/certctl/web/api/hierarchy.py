@@ -68,6 +68,7 @@ class CA(Out):
     key_home: Literal["sealed", "pkcs11", "none"]
     key_reference: str | None
     subject: str | None
+    certificate_policies: list[str]
     key_algorithm: str | None
     key_size: int | None
     serial_number: str | None

@@ -137,6 +137,8 @@ KeyRules = Annotated[list[KeyAlgorithmRule], Field(min_length=1, max_length=10)]
 Lifetime = Annotated[int, Field(ge=600, le=397 * 86400)]
 Shards = Annotated[int, Field(ge=0, le=1024)]
 Pattern = Annotated[str, Field(max_length=256)]
+Address = Annotated[str, Field(max_length=255)]
+Oids = Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=10)]
 Ekus = Annotated[list[Eku], Field(min_length=1, max_length=5)]
 Patterns = Annotated[list[Annotated[str, Field(max_length=256)]], Field(max_length=50)]
 EC_OR_RSA = [
@@ -154,6 +156,9 @@ class NewProfile(In):
     allowed_ekus: Ekus = ["serverAuth"]
     required_san_patterns: Patterns = []
     must_staple: bool = False
+    must_staple_critical: bool = False
+    certificate_policies: Oids = []
+    cps_uri: Address = ""
     crl_shards: Shards = 0
     allow_single_labels: bool = False
     spiffe_uri_pattern: Pattern = ""
@@ -170,6 +175,9 @@ class ProfileChange(In):
     allowed_ekus: Ekus | None = None
     required_san_patterns: Patterns | None = None
     must_staple: bool | None = None
+    must_staple_critical: bool | None = None
+    certificate_policies: Oids | None = None
+    cps_uri: Address | None = None
     crl_shards: Shards | None = None
     allow_single_labels: bool | None = None
     spiffe_uri_pattern: Pattern | None = None
@@ -188,12 +196,16 @@ class Profile(Out):
     allowed_ekus: list[str]
     required_san_patterns: list[str]
     must_staple: bool
+    must_staple_critical: bool
+    certificate_policies: list[str]
+    cps_uri: str
     crl_shards: int
     allow_single_labels: bool
     spiffe_uri_pattern: str
     allow_short_lived: bool
     requires_approval: bool
     enabled: bool
+    warnings: list[str]
     created_at: Created
     updated_at: Created
 
