@@ -115,6 +115,13 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
         ),
     ),
     "aws_kms_alias_prefix": ("pki/", "pki/", ("aws/", "a b", "alias:")),
+    "gcp_kms_key_ring": (
+        "projects/p/locations/global/keyRings/r",
+        "projects/p/locations/global/keyRings/r",
+        ("r", "projects/p/locations/global/keyRings/", "projects/p/locations/global/keyRings/r/x"),
+    ),
+    "gcp_kms_protection_level": ("HSM", "HSM", ("hsm", "EXTERNAL")),
+    "gcp_kms_endpoint": ("http://127.0.0.1:9", "http://127.0.0.1:9", ("http://kms.example",)),
     "signer_timeout": ("5s", timedelta(seconds=5), ("0s", "3m", "soon")),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }
@@ -135,6 +142,8 @@ def one(field: str, text: str) -> dict[str, str]:
         given = {variable("database_url"): "postgres://db/x"}
     if field == "aws_kms_endpoint":
         given = {variable("aws_kms_region"): "eu-central-1"}
+    if field == "gcp_kms_endpoint":
+        given = {variable("gcp_kms_key_ring"): "projects/p/locations/global/keyRings/r"}
     return {variable(field): text, **given}
 
 

@@ -112,17 +112,17 @@ class Server:
     def _serve(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length") or 0)
         raw = handler.rfile.read(length)
-        asked = Asked(
-            handler.command, handler.path, dict(handler.headers), json.loads(raw) if raw else {}
-        )
+        headers = {name.title(): value for name, value in handler.headers.items()}
+        body = json.loads(raw) if raw.startswith(b"{") else {}
+        asked = Asked(handler.command, handler.path, headers, body)
         time.sleep(self.seconds)
         with self._lock:
             self.seen.append(asked)
             said = self.fault or self.answer(asked)
-        body = json.dumps(said.body).encode()
+        content = json.dumps(said.body).encode()
         handler.send_response(said.status)
         for name, value in {"Content-Type": "application/json", **said.headers}.items():
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
-        handler.wfile.write(body)
+        handler.wfile.write(content)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ from certctl.store import migrate
 from tests import kit
 from tests.clouds.aws import Aws
 from tests.clouds.aws import aws as aws
+from tests.clouds.gcp import Gcp
+from tests.clouds.gcp import gcp as gcp
 from tests.clouds.server import Said, Server
 from tests.conftest import World
 from tests.pki.made import openssl
@@ -46,7 +49,11 @@ def aws_cloud(server: Aws) -> Cloud:
     return Cloud("aws-kms", server, server.open, "TrentService.Sign")
 
 
-CLOUDS = {"aws": aws_cloud}
+def gcp_cloud(server: Gcp) -> Cloud:
+    return Cloud("gcp-kms", server, server.open, ":asymmetricSign")
+
+
+CLOUDS: dict[str, Callable[[Any], Cloud]] = {"aws": aws_cloud, "gcp": gcp_cloud}
 
 
 @pytest.fixture(params=CLOUDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from certctl.connectors.key_home import KeyHome
 from certctl.connectors.signers.aws_kms import AwsKms
+from certctl.connectors.signers.gcp_kms import GcpKms
 from certctl.connectors.signers.pkcs11 import Token
 from certctl.settings import Settings
 
@@ -24,6 +25,13 @@ def key_homes(settings: Settings) -> dict[str, KeyHome]:
             settings.aws_kms_region,
             endpoint=settings.aws_kms_endpoint,
             alias_prefix=settings.aws_kms_alias_prefix,
+            timeout=settings.signer_timeout,
+        )
+    if settings.gcp_kms_key_ring:
+        homes["gcp-kms"] = GcpKms(
+            settings.gcp_kms_key_ring,
+            protection=settings.gcp_kms_protection_level,
+            endpoint=settings.gcp_kms_endpoint,
             timeout=settings.signer_timeout,
         )
     return homes

@@ -29,6 +29,17 @@ class KeyHomes(BaseModel):
     aws_kms_alias_prefix: Annotated[str, matching(r"(?!aws/)[A-Za-z0-9/_-]{1,100}", "certctl/")] = (
         Field("certctl/", description="What the aliases of the keys begin with, after `alias/`")
     )
+    gcp_kms_key_ring: Annotated[
+        str,
+        matching(
+            r"projects/[\w:.-]+/locations/[\w-]+/keyRings/[\w-]{1,63}",
+            "projects/pki/locations/europe-west3/keyRings/certctl",
+        ),
+    ] = Field("", description="Key ring of Google Cloud KMS where keys of CAs may be made")
+    gcp_kms_protection_level: Protection = Field(
+        "SOFTWARE", description="Whether new keys are made in SOFTWARE or in an HSM"
+    )
+    gcp_kms_endpoint: Endpoint = Field("", description="URL of KMS; default: Google's own")
     signer_timeout: Duration = Field(
         timedelta(seconds=10),
         ge=timedelta(seconds=1),
@@ -44,4 +55,6 @@ class KeyHomes(BaseModel):
             )
         if self.aws_kms_endpoint and not self.aws_kms_region:
             raise ValueError("CERTCTL_AWS_KMS_ENDPOINT goes together with CERTCTL_AWS_KMS_REGION")
+        if self.gcp_kms_endpoint and not self.gcp_kms_key_ring:
+            raise ValueError("CERTCTL_GCP_KMS_ENDPOINT goes together with CERTCTL_GCP_KMS_KEY_RING")
         return self
