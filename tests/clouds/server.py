@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -120,9 +120,10 @@ class Server:
             self.seen.append(asked)
             said = self.fault or self.answer(asked)
         content = json.dumps(said.body).encode()
-        handler.send_response(said.status)
-        for name, value in {"Content-Type": "application/json", **said.headers}.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content)
+        with suppress(ConnectionError):  # Who asked may have given up.
+            handler.send_response(said.status)
+            for name, value in {"Content-Type": "application/json", **said.headers}.items():
+                handler.send_header(name, value)
+            handler.send_header("Content-Length", str(len(content)))
+            handler.end_headers()
+            handler.wfile.write(content)
