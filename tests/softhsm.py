@@ -97,6 +97,10 @@ class WatchedHome:
     def run(self) -> Run:
         return self.token.run
 
+    @property
+    def kept(self) -> timedelta:
+        return self.token.kept
+
     def make(self, reference: str, algorithm: KeyAlgorithm) -> PublicKey:
         return self.token.make(reference, algorithm)
 

@@ -103,6 +103,25 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "pkcs11_module": ("/usr/lib/hsm.so", Path("/usr/lib/hsm.so"), ()),
     "pkcs11_token": ("certctl", "certctl", ()),
     "pkcs11_pin": ("123456", "123456", ()),
+    "aws_kms_region": ("eu-central-1", "eu-central-1", ("Frankfurt", "eu central", "eu")),
+    "aws_kms_endpoint": (
+        "https://kms.example/",
+        "https://kms.example",
+        (
+            "kms.example",
+            "http://kms.example",
+            "https://kms.example/path",
+            "https://u:p@kms.example",
+        ),
+    ),
+    "aws_kms_alias_prefix": ("pki/", "pki/", ("aws/", "a b", "alias:")),
+    "gcp_kms_key_ring": (
+        "projects/p/locations/global/keyRings/r",
+        "projects/p/locations/global/keyRings/r",
+        ("r", "projects/p/locations/global/keyRings/", "projects/p/locations/global/keyRings/r/x"),
+    ),
+    "gcp_kms_protection_level": ("HSM", "HSM", ("hsm", "EXTERNAL")),
+    "gcp_kms_endpoint": ("http://127.0.0.1:9", "http://127.0.0.1:9", ("http://kms.example",)),
     "signer_timeout": ("5s", timedelta(seconds=5), ("0s", "3m", "soon")),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }
@@ -121,6 +140,10 @@ def one(field: str, text: str) -> dict[str, str]:
     given = {variable(name): "/x" for name in others}
     if field == "database_owner_url":
         given = {variable("database_url"): "postgres://db/x"}
+    if field == "aws_kms_endpoint":
+        given = {variable("aws_kms_region"): "eu-central-1"}
+    if field == "gcp_kms_endpoint":
+        given = {variable("gcp_kms_key_ring"): "projects/p/locations/global/keyRings/r"}
     return {variable(field): text, **given}
 
 

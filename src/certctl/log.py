@@ -18,6 +18,11 @@ SECRET_WORDS = (
     "private_key",
     "api_key",
 )
+# Those of the key services tell whole requests, signed headers and tokens included, when they may.
+CHATTY = (
+    "procrastinate", "httpx", "psycopg.pool", "uvicorn", "pkilint",
+    "azure", "boto3", "botocore", "google", "msal", "urllib3",
+)  # fmt: skip
 LEVELS = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -62,7 +67,7 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS[level])
-    for chatty in ("procrastinate", "httpx", "psycopg.pool", "uvicorn", "pkilint"):
+    for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(max(LEVELS[level], logging.WARNING))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -16,11 +16,10 @@ from procrastinate.app import App
 from psycopg import AsyncConnection
 
 from certctl.boot import keys
+from certctl.boot.key_homes import key_homes
 from certctl.connectors import catalog
-from certctl.connectors.key_home import KeyHome
 from certctl.connectors.notifier import Notifier
 from certctl.connectors.reach import Reach
-from certctl.connectors.signers.pkcs11 import Token
 from certctl.connectors.signers.sealed import SealedSigners
 from certctl.domain.errors import Invalid, Unavailable, Unsafe
 from certctl.jobs import tasks
@@ -137,20 +136,6 @@ def notifiers(settings: Settings) -> dict[str, Notifier]:
         name = (error.field or "url").rpartition(".")[2].upper()
         raise Unsafe(f"CERTCTL_WEBHOOK_{name}: {error.message.partition(': ')[2]}") from None
     return {"Webhook": opened}
-
-
-def key_homes(settings: Settings) -> dict[str, KeyHome]:
-    """The places outside the database that the settings name. Raises Unsafe when one cannot be
-    used; whether it answers, its first signature says."""
-    if settings.pkcs11_module is None:
-        return {}
-    token = Token(
-        settings.pkcs11_module,
-        settings.pkcs11_token,
-        pin=settings.pkcs11_pin.get_secret_value(),
-        timeout=settings.signer_timeout,
-    )
-    return {"pkcs11": token}
 
 
 @asynccontextmanager

@@ -65,7 +65,8 @@ def create(
         "ECDSA-P256"
     ),
     key_home: Annotated[
-        str, typer.Option(help="Where the key is made and stays: sealed or pkcs11.")
+        str,
+        typer.Option(help="Where the key is made and stays: sealed, pkcs11, aws-kms or gcp-kms."),
     ] = "sealed",
     days: Annotated[
         int | None, typer.Option(help="Its life, at most that of the CA above.")

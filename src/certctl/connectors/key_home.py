@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from certctl.pki.keys import KeyAlgorithm, PublicKey, Signer
@@ -34,6 +35,12 @@ class KeyHome(Protocol):
         Raises:
             Unavailable: when the home does not answer in time.
         """
+        ...
+
+    @property
+    def kept(self) -> timedelta:
+        """How long the finding that one of its keys signs counts for `/ready`: where signatures are
+        billed, probes are not to cause many."""
         ...
 
     def make(self, reference: str, algorithm: KeyAlgorithm) -> PublicKey:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from certctl.connectors.key_home import KeyHome, Run
@@ -79,6 +80,12 @@ def public_key(on: Platform, row: Row) -> keys.PublicKey:
     return opened(on, row)[0].public_key
 
 
+def kept(on: Platform, row: Row) -> timedelta:
+    """How long the finding that a CA's key signs counts for `/ready`."""
+    home = on.key_homes.get(row["key_home"])
+    return home.kept if home is not None else timedelta(0)
+
+
 async def made(on: Platform, row: Row, algorithm: keys.KeyAlgorithm) -> Row:
     """The CA's row with its public key, which is made outside the database if it is to be there.
 
@@ -99,4 +106,5 @@ async def made(on: Platform, row: Row, algorithm: keys.KeyAlgorithm) -> Row:
 
 
 def _not_told(key_home: str) -> str:
-    return f"this server is not told of a key home {key_home}: set CERTCTL_{key_home.upper()}_*"
+    settings = key_home.upper().replace("-", "_")
+    return f"this server is not told of a key home {key_home}: set CERTCTL_{settings}_*"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -32,16 +31,18 @@ from certctl.settings.forms import (
     NamedKey,
     Networks,
     Port,
+    is_loopback,
     named_keys,
     names,
     origins,
     plain_keys,
 )
+from certctl.settings.key_homes import KeyHomes
 
 PREFIX = "CERTCTL_"
 
 
-class Settings(BaseModel):
+class Settings(KeyHomes):
     """What the control plane is told at the start; immutable afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -314,17 +315,6 @@ class Settings(BaseModel):
         None,
         description="Directory where signed checkpoints are also written, to be kept elsewhere",
     )
-    pkcs11_module: Path | None = Field(
-        None, description="Library of the PKCS#11 token where keys of CAs may be made"
-    )
-    pkcs11_token: str = Field("", description="Label of the token")
-    pkcs11_pin: SecretStr = Field(SecretStr(""), description="The token's user PIN")
-    signer_timeout: Duration = Field(
-        timedelta(seconds=10),
-        ge=timedelta(seconds=1),
-        le=timedelta(minutes=2),
-        description="Longest wait for a signature of a key outside the database",
-    )
     shutdown_grace: Duration = Field(
         timedelta(seconds=20), description="Longest wait for requests and jobs at the stop"
     )
@@ -370,10 +360,6 @@ class Settings(BaseModel):
             )
         if (self.ca_cert_path is None) != (self.ca_key_path is None):
             raise ValueError("CERTCTL_CA_CERT_PATH and CERTCTL_CA_KEY_PATH go together")
-        if len({bool(self.pkcs11_module), bool(self.pkcs11_token), bool(self.pkcs11_pin)}) > 1:
-            raise ValueError(
-                "CERTCTL_PKCS11_MODULE, CERTCTL_PKCS11_TOKEN and CERTCTL_PKCS11_PIN go together"
-            )
         if self.owner_url and not self.database_url.get_secret_value():
             raise ValueError("CERTCTL_DATABASE_OWNER_URL goes together with CERTCTL_DATABASE_URL")
         if self.auth_type == "none" and not (is_loopback(self.server_host) or self.demo_mode_ack):
@@ -441,10 +427,6 @@ def weakness(passphrase: str) -> str | None:
     return "must have 32 bytes or more" if len(passphrase.encode()) < 32 else None
 
 
-def is_loopback(host: str) -> bool:
-    return host.lower() in {"localhost", "::1"} or host.startswith("127.")
-
-
 def is_loopback_url(url: str) -> bool:
     host = url.removeprefix("http://").split("/")[0]
     return host.startswith("[::1]") or is_loopback(host.rsplit(":", 1)[0])
@@ -478,7 +460,9 @@ def variable(field: str) -> str:
 def table() -> str:
     """Every setting as a Markdown table; `docs/reference/settings.md` is this text."""
     rows = ["| Setting | Default | Meaning |", "|---|---|---|"]
-    for field, info in Settings.model_fields.items():
+    inherited = KeyHomes.model_fields
+    for field in sorted(Settings.model_fields, key=lambda name: name in inherited):
+        info = Settings.model_fields[field]
         rows.append(f"| `{variable(field)}` | {_shown(info.default)} | {info.description} |")
     return "\n".join(rows) + "\n"
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 PLACEHOLDERS = frozenset({"change-me-in-production", "change-me-32-char-encryption-key"})
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -125,3 +125,26 @@ def names(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(filter(None, (part.strip() for part in value.split(","))))
+
+
+def is_loopback(host: str) -> bool:
+    return host.lower() in {"localhost", "::1"} or host.startswith("127.")
+
+
+def https_or_loopback(value: str) -> str:
+    """An https URL without a path, or an http one of this machine: credentials go there."""
+    found = re.fullmatch(r"(https?)://(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(:\d{1,5})?/?", value)
+    if value and (found is None or (found[1] == "http" and not is_loopback(found[2].strip("[]")))):
+        raise ValueError("write an https:// URL without a path (http:// only on this machine)")
+    return value.rstrip("/")
+
+
+def matching(pattern: str, example: str) -> AfterValidator:
+    """Text of this form, or none."""
+
+    def checked(value: str) -> str:
+        if value and not re.fullmatch(pattern, value):
+            raise ValueError(f"write it like {example}")
+        return value
+
+    return AfterValidator(checked)

@@ -1,4 +1,4 @@
-"""One thread for the calls to one key home, so that a home that hangs holds up nobody else."""
+"""Threads of one key home alone, so that a home that hangs holds up nobody else."""
 
 from __future__ import annotations
 
@@ -28,6 +28,12 @@ class Lane:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
         self._began: float | None = None
+
+    @property
+    def burden(self) -> float:
+        """How many callers wait, and how many seconds its present call already takes."""
+        began = self._began
+        return self._waiting + (time.monotonic() - began if began is not None else 0)
 
     async def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns or raises.
@@ -73,3 +79,16 @@ class Lane:
             self._loop = asyncio.new_event_loop()
             Thread(target=self._loop.run_forever, name=self._name, daemon=True).start()
         return self._loop
+
+
+class Lanes:
+    """Several lanes to a home whose calls are round trips: each call takes the freest one, and a
+    slow call delays few others."""
+
+    def __init__(self, name: str, timeout: timedelta, *, count: int = 8) -> None:
+        self._lanes = [Lane(name, timeout) for _ in range(count)]
+
+    async def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """As a lane's."""
+        freest = min(self._lanes, key=lambda lane: lane.burden)
+        return await freest(work, *args, **kwargs)

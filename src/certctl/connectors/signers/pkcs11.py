@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
@@ -16,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from certctl.connectors.key_home import Run
+from certctl.connectors.signers.asked import HomeSigner, digest
 from certctl.connectors.signers.lane import Lane
 from certctl.domain.errors import Refused, Unavailable, Unsafe
 from certctl.pki import der
-from certctl.pki.keys import KeyAlgorithm, PublicKey, ecdsa_hash, key_facts, spki
+from certctl.pki.keys import KeyAlgorithm, PublicKey, spki
 
 T = TypeVar("T")
 CURVES: Final = {  # CKA_EC_PARAMS: the curve's object identifier
@@ -82,6 +81,10 @@ class Token:
     def run(self) -> Run:
         return self._lane
 
+    @property
+    def kept(self) -> timedelta:
+        return timedelta(0)
+
     def make(self, reference: str, algorithm: KeyAlgorithm) -> PublicKey:
         """As `KeyHome.make`. The reference becomes the label of both halves."""
 
@@ -92,8 +95,8 @@ class Token:
 
         return self._with_session(found_or_made)
 
-    def signer(self, reference: str, public_key: PublicKey) -> TokenSigner:
-        return TokenSigner(self, reference, public_key)
+    def signer(self, reference: str, public_key: PublicKey) -> HomeSigner:
+        return HomeSigner(self, reference, public_key)
 
     def signature(self, reference: str, public_key: PublicKey, data: bytes) -> bytes:
         """The token's signature over `data`, in the form that certificates hold."""
@@ -114,11 +117,10 @@ class Token:
         """Hashed here: CRLs are long, and the plain mechanisms are those that every token has."""
         mechanisms = self._pkcs11.Mechanism
         if isinstance(key, ec.EllipticCurvePublicKey):
-            return mechanisms.ECDSA, hashlib.new(ecdsa_hash(key.curve).name, data).digest()
+            return mechanisms.ECDSA, digest(key, data)
         if isinstance(key, rsa.RSAPublicKey):
             algorithm = der.sequence(der.oid(SHA256), der.NULL)
-            digest = der.octets(hashlib.sha256(data).digest())
-            return mechanisms.RSA_PKCS, der.sequence(algorithm, digest)
+            return mechanisms.RSA_PKCS, der.sequence(algorithm, der.octets(digest(key, data)))
         return mechanisms.EDDSA, data
 
     def _with_session(self, work: Callable[[Any], T]) -> T:
@@ -224,19 +226,3 @@ class Token:
             return ed25519.Ed25519PublicKey.from_public_bytes(point)
         curve = ec.SECP256R1() if len(point) == 65 else ec.SECP384R1()
         return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-
-
-@dataclass(frozen=True)
-class TokenSigner:
-    """Signs with a key in a token, which takes fresh randomness for each ECDSA signature."""
-
-    token: Token
-    reference: str
-    public_key: PublicKey
-
-    @property
-    def repeats(self) -> bool:
-        return key_facts(self.public_key).algorithm != "ECDSA"
-
-    def sign(self, data: bytes) -> bytes:
-        return self.token.signature(self.reference, self.public_key, data)

@@ -31,13 +31,13 @@ class NewCA(In):
     """A root where no parent is named. A CA never outlives the one above it, whatever `ttl_days`
     says; by default a root has ten years, any other five. `path_len_constraint` is how many CAs may
     stand in a row below it: by default one below a root, none below any other. Where no
-    `name_constraints` are given, those of the CA above hold. With the `key_home` pkcs11 the key is
-    made in the server's PKCS#11 token and stays there."""
+    `name_constraints` are given, those of the CA above hold. The key is made in its
+    `key_home` and stays there: sealed in the database, or where the server's settings say."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     parent_ca_id: Id | None = None
     algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
-    key_home: Literal["sealed", "pkcs11"] = "sealed"
+    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms"] = "sealed"
     ttl_days: Annotated[int | None, Field(ge=1, le=9125)] = None
     path_len_constraint: Annotated[int | None, Field(ge=0, le=8)] = None
     name_constraints: Annotated[list[Subtrees], Field(max_length=10)] = []
@@ -49,10 +49,10 @@ class SubtreesShown(Out):
 
 
 class CA(Out):
-    """`chain_pem` begins with its own certificate and ends with the root; `key_reference` is the
-    label of its key in a token. A CA whose key is held elsewhere (`key_held` false) signs nothing
-    here; where `signed_outside`, `path_len_constraint` and `name_constraints` are what holds at its
-    place, 8 standing for no limit."""
+    """`chain_pem` begins with its own certificate and ends with the root; `key_reference` is what
+    its key is called in a home outside the database. A CA whose key is held elsewhere (`key_held`
+    false) signs nothing here; where `signed_outside`, `path_len_constraint` and `name_constraints`
+    are what holds at its place, 8 standing for no limit."""
 
     id: str
     issuer_id: str
@@ -65,7 +65,7 @@ class CA(Out):
     revocation_reason: str | None
     path_len_constraint: int
     name_constraints: list[SubtreesShown]
-    key_home: Literal["sealed", "pkcs11", "none"]
+    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms", "none"]
     key_reference: str | None
     subject: str | None
     certificate_policies: list[str]

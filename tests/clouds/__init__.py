@@ -1,0 +1,1 @@
+"""Key services of clouds as their documentation describes them, on loopback."""
