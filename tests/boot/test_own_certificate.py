@@ -14,6 +14,7 @@ from certctl import wire
 from certctl.boot.platform import Built
 from certctl.boot.serve import own_anchors, own_certificate
 from certctl.boot.tls import SwappableContext, client_chain
+from certctl.domain.access import Actor
 from certctl.pki import keys, x509
 from certctl.services import agent_certificate, authority, hierarchy, rollover
 from certctl.settings import load
@@ -42,11 +43,8 @@ async def test_clients_and_server_believe_each_other_across_a_cutover_to_a_new_r
 ) -> None:
     """An agent's certificate from before is taken after it, the server's under both roots."""
     built = Built(load({}), world.platform, world.platform, world.queue_app, world.conninfo)
-    agent, key = await kit.an_agent(world), kit.a_key()
-    wish = wire.ClientCertificateWish(csr_pem=kit.a_csr("a.example.test", key=key))
-    made = await agent_certificate.issue(world.platform, agent, agent.agent_id or "", wish)
-    pair = tmp_path / "client.pem"
-    pair.write_text(keys.to_pem(key) + made.certificate_pem)
+    agent = await kit.an_agent(world)
+    pair = await a_pair(world, agent, tmp_path / "before.pem")
     old = await kit.value(world, "SELECT id FROM authorities WHERE parent_id IS NULL")
     (issuing,) = [
         row["id"] for row in await kit.rows(world, "SELECT id, parent_id FROM authorities")
@@ -64,10 +62,21 @@ async def test_clients_and_server_believe_each_other_across_a_cutover_to_a_new_r
         await rollover.cutover(world.platform, kit.ADMIN, issuing, new)
         context.put(*await own_certificate(built), clients_pem=await own_anchors(built))
         assert await told_by(port, pair, overlap) == agent.agent_id
+        later = await a_pair(world, agent, tmp_path / "after.pem")
+        assert await told_by(port, later, overlap) == agent.agent_id
         newest = x509.pem(x509.ders_of_pem(await own_anchors(built))[0])
         assert await told_by(port, pair, newest) == agent.agent_id
         with pytest.raises(ssl.SSLCertVerificationError):
             await told_by(port, pair, before)
+
+
+async def a_pair(world: World, agent: Actor, path: Path) -> Path:
+    """Key and client certificate of an agent, issued now."""
+    key = kit.a_key()
+    wish = wire.ClientCertificateWish(csr_pem=kit.a_csr("a.example.test", key=key))
+    made = await agent_certificate.issue(world.platform, agent, agent.agent_id or "", wish)
+    path.write_text(keys.to_pem(key) + made.certificate_pem)
+    return path
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from certctl.services import authority, crls, rollover
 from tests import kit
 from tests.enterprise import a_ca
 from tests.pki.made import openssl
+from tests.services.test_plane import open_plane
 from tests.web.kit import Json, Site
 from tests.web.test_ca_tree import cas, leaf, make, successor, verify
 from tests.web.test_outside_cas import csr, openssl_pem
@@ -125,6 +126,18 @@ async def test_ocsp_answers_of_the_issuing_ca_verify_under_either_root(
         assert "leaf.pem: good" in said
     cer = await site.client.get(f"/.well-known/pki/ca/{issuing['id']}.cer")
     assert cer.content == other_of(both)
+
+
+async def test_a_plane_gives_the_present_certificate_and_goes_on_answering(site: Site) -> None:
+    _old, new, issuing = await three(site)
+    mine, *_ = await leaf(site, "before")
+    asking = await open_plane(site.world, site.world.platform)
+    await recertified(site, issuing, new)
+    asking.issuer = der_of(await cut_over(site, issuing, new))
+    await asking.plane.refresh()
+    assert (await asking.plane.documents.certificate(issuing["id"])).der == asking.issuer
+    said = await asking.about(x509.facts(mine).serial)
+    assert said.certificate_status is OCSPCertStatus.GOOD
 
 
 async def test_a_cutover_is_undone_by_another_and_both_are_told(site: Site) -> None:
