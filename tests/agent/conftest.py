@@ -22,6 +22,7 @@ from tests.connectors.kit import TlsServer, a_bundle, install
 
 QUICK = Pace(
     heartbeat=0.05,
+    trust=0.1,
     poll_floor=0.02,
     first_retry=0.02,
     longest_retry=0.1,

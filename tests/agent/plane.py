@@ -46,7 +46,7 @@ class Plane:
         self.seen: list[Seen] = []
         self.work: list[dict[str, Any]] = []
         self.refusals: defaultdict[str, list[int]] = defaultdict(list)
-        self.shown_ca = self.ca.pem
+        self.shown_ca = self.clients_pem = self.ca.pem
         self.certificates: dict[str, str] = {}
         self.deploy_to: dict[str, Any] | None = None
         self.pollers = 0
@@ -74,7 +74,7 @@ class Plane:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_cert_chain(self.folder / "plane.pem", self.folder / "plane.key")
-        context.load_verify_locations(cadata=self.ca.pem)
+        context.load_verify_locations(cadata=self.clients_pem)
         context.verify_mode = ssl.CERT_OPTIONAL
         self._server = _Server(("127.0.0.1", self.port), self, context)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -87,6 +87,15 @@ class Plane:
                 self._changed.notify_all()
             server.shutdown()
             server.server_close()
+
+    def serve_by(self, ca: Authority) -> None:
+        """From now on the server's certificate is by another CA; clients' of before are taken."""
+        self.stop()
+        self.seen.clear()
+        self.clients_pem += ca.pem
+        self.ca = ca
+        self._write_pair()
+        self.start()
 
     def offer(self, **job: Any) -> None:
         """Hand out one work item to the next poll."""

@@ -32,6 +32,7 @@ def test_a_ca_is_created_below_another(server, certctl):
     assert server.seen[-1].body == {
         "name": "Issuing 2027",
         "parent_ca_id": "ica-0",
+        "replaces": None,
         "algorithm": "ECDSA-P256",
         "key_home": "sealed",
         "ttl_days": 900,
@@ -123,3 +124,29 @@ def test_a_ca_is_revoked(server, certctl):
     done = certctl("ca", "revoke", "ica-1", "--reason", "keyCompromise", "--force")
     assert done.stdout == "CA ica-1 is revoked\n"
     assert server.seen[-1].body == {"reason": "keyCompromise", "force": True, "note": ""}
+
+
+def test_a_root_is_made_beside_the_one_that_it_replaces(server, certctl):
+    server.says("GET", "issuers/iss-local", ISSUER)
+    server.says("POST", "issuers/iss-local/intermediates", CA)
+    certctl("ca", "create", "New root", "--replaces", "ica-0")
+    asked = server.seen[-1].body
+    assert (asked["replaces"], asked["parent_ca_id"]) == ("ica-0", None)
+
+
+def test_a_ca_gets_a_certificate_from_another_above(server, certctl):
+    other = {"parent_ca_id": "ica-new", "not_after": MADE}
+    older = {"parent_ca_id": "ica-older", "not_after": "2020-01-01T00:00:00Z"}
+    server.says(
+        "POST", "intermediates/ica-1/recertify", {**CA, "other_certificates": [older, other]}
+    )
+    done = certctl("ca", "recertify", "ica-1", "--parent", "ica-new", "--days", "900")
+    assert done.stdout == f"CA ica-1 has a certificate by ica-new too, until {MADE}\n"
+    assert server.seen[-1].body == {"parent_ca_id": "ica-new", "ttl_days": 900}
+
+
+def test_chains_are_cut_over(server, certctl):
+    server.says("POST", "intermediates/ica-1/cutover", {**CA, "parent_ca_id": "ica-new"})
+    done = certctl("ca", "cutover", "ica-1", "--parent", "ica-new")
+    assert done.stdout == f"chains of CA ica-1 go by ica-new, until {MADE}\n"
+    assert server.seen[-1].body == {"parent_ca_id": "ica-new"}

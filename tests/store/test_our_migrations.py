@@ -8,7 +8,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from certctl.domain.errors import Invalid, Unsafe
-from certctl.services import approve, sweep
+from certctl.services import approve, authority, hierarchy, rollover, sweep
 from certctl.store import migrate
 from certctl.store.migrate import Migration
 from tests import kit
@@ -22,6 +22,7 @@ def name_of(url: str) -> str:
     return str(conninfo_to_dict(url)["dbname"])
 
 
+CAS = "SELECT id, parent_id FROM authorities"
 LATER = migrate.known()[1:]
 VERSIONS = [each.version for each in migrate.known()]
 
@@ -121,6 +122,19 @@ async def test_waivers_go_with_their_table_and_what_was_issued_under_them_stays(
     assert await blocks(world, profile, "not any more")
     # The record of what was waived is gone with its column.
     await kit.change(world, "UPDATE certificate_versions SET lint_waived = %(c)s", c=[CODE])
+
+
+async def test_the_way_back_leaves_a_ca_the_certificate_that_it_serves(world: World) -> None:
+    at = {row["parent_id"]: row["id"] for row in await kit.rows(world, CAS)}
+    wish = authority.NewAuthority("iss-local", None, "New root", path_length=1, replaces=at[None])
+    new = (await hierarchy.create(world.platform, kit.ADMIN, wish))["id"]
+    issuing = at[at[None]]
+    await rollover.recertify(world.platform, kit.ADMIN, issuing, new, lifetime=None)
+    served = await rollover.cutover(world.platform, kit.ADMIN, issuing, new)
+    await migrate.rollback(world.conninfo, 17)
+    await migrate.migrate(world.conninfo)
+    kept = await hierarchy.get(world.platform, kit.ADMIN, issuing)
+    assert kept == {**served, "other_certificates": []}
 
 
 def test_every_migration_can_be_undone() -> None:

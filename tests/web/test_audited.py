@@ -87,6 +87,10 @@ async def plain_resources(walk: Walk) -> None:
         for row in (await walk.site.get("/issuers/iss-local/intermediates"))["data"]
         if row["name"] == "certctl issuing CA"
     ]
+    above = {"name": "new root", "replaces": root["id"]}
+    new = await walk.post("/issuers/iss-local/intermediates", above)
+    for step in ("recertify", "cutover"):
+        await walk.post(f"/intermediates/{old}/{step}", {"parent_ca_id": new["id"]})
     await walk.post(f"/intermediates/{old}/retire")
     await cas_from_outside(walk)
     key = await walk.post("/blocked-keys", {"spki_sha256": "0" * 64, "reason": "lost"})

@@ -55,6 +55,8 @@ OTHERS: dict[str, Json] = {
     "/issuers/{id}/intermediates/import": {**CORP_FILES, "key_pem": CORP_CA.key_pem()},
     "/issuers/{id}/intermediates/csr": {"name": "new"},
     "/intermediates/{id}/install": CORP_FILES,
+    "/intermediates/{id}/recertify": {"parent_ca_id": "ica-none"},
+    "/intermediates/{id}/cutover": {"parent_ca_id": "ica-none"},
     "/intermediates/{id}/sign": {"csr_pem": make_ca_csr(CORP_CA.key, "new", 0)},
     "/auth/keys/{id}/roles": {"role_id": "r-viewer"},
     "/auth/roles/{id}/permissions": {"permission": "cert.read"},
@@ -102,7 +104,11 @@ async def ids(shared_site: Site) -> Json:
     )
     role = await site.post("/auth/roles", {"name": "taken"})
     key = await site.post("/auth/keys", {"name": "taken"})
-    identities = {"/auth/roles": role["id"], "/auth/keys": key["name"]}
+    tree = (await site.get("/issuers/iss-local/intermediates"))["data"]
+    issuing = next(row["id"] for row in tree if row["parent_ca_id"])
+    identities = {
+        "/auth/roles": role["id"], "/auth/keys": key["name"], "/intermediates": issuing,
+    }  # fmt: skip
     return {**made, **identities, "/agents": agent["agent_id"]}
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from certctl.agent.trust import CA_PATH, MAX_CA_BYTES
 from certctl.domain.errors import (
     CertctlError,
     Conflict,
@@ -74,6 +75,14 @@ async def enrol(client: httpx.AsyncClient, enrolment: Enrolment) -> Enrolled:
     return await _call(client, "POST", "/api/v1/agents/enrol", answer=Enrolled, body=enrolment)
 
 
+async def trust_anchors(client: httpx.AsyncClient) -> str:
+    """The roots, PEM, that the server says it may be believed under; errors as `Link`'s."""
+    response = await _answered(client, client.build_request("GET", CA_PATH, timeout=TIMEOUT))
+    if len(response.content) > MAX_CA_BYTES:
+        raise Unavailable(f"{CA_PATH} answers with more than CA certificates")
+    return response.text
+
+
 class Link:
     """The routes of one agent. Every method raises:
 
@@ -107,7 +116,7 @@ class Link:
 
     def use_credential(self, credential: str) -> None:
         """From the next request on, unless a client certificate is presented."""
-        if "Authorization" in self._client.headers:
+        if not self.presents:
             self._client.headers["Authorization"] = f"Bearer {credential}"
 
     async def client_certificate(self, wish: ClientCertificateWish) -> ClientCertificate:
@@ -118,7 +127,27 @@ class Link:
         """The client certificate of `tls` instead of a credential, from the next request on; what
         is under way goes on over its own connection."""
         await self._close_replaced()
-        self._replaced, self._client = self._client, connect(str(self._client.base_url), tls)
+        self._replaced, self._client = self._client, connect(self.server_url, tls)
+
+    async def trust_anchors(self) -> str:
+        """As the function of this name, over the verified connection."""
+        return await trust_anchors(self._client)
+
+    @property
+    def server_url(self) -> str:
+        return str(self._client.base_url)
+
+    @property
+    def presents(self) -> bool:
+        """Whether a client certificate is presented instead of a credential."""
+        return "Authorization" not in self._client.headers
+
+    async def believe(self, tls: ssl.SSLContext) -> None:
+        """The roots of `tls` from the next request on, with the credential as before."""
+        header = self._client.headers.get("Authorization")
+        await self.present(tls)
+        if header is not None:
+            self._client.headers["Authorization"] = header
 
     async def aclose(self) -> None:
         await self._close_replaced()
@@ -165,6 +194,14 @@ async def _call(
 ) -> Answer:
     json = None if body is None else body.model_dump(mode="json", exclude_none=True)
     request = client.build_request(method, path, json=json, timeout=timeout)
+    response = await _answered(client, request)
+    try:
+        return answer.model_validate_json(response.content)
+    except ValidationError as error:
+        raise Unavailable(f"{method} {path} was answered by something unexpected") from error
+
+
+async def _answered(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     try:
         response = await send(client, request)
     except httpx.HTTPError as error:
@@ -172,10 +209,7 @@ async def _call(
         raise Unavailable(f"{client.base_url} did not answer: {words}") from error
     if not response.is_success:
         raise _told(response)
-    try:
-        return answer.model_validate_json(response.content)
-    except ValidationError as error:
-        raise Unavailable(f"{method} {path} was answered by something unexpected") from error
+    return response
 
 
 async def send(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:

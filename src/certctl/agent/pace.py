@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Pace:
-    """All in seconds. `poll_floor` keeps polls apart when the server does not hold them;
-    `staple_floor` keeps refreshes of a staple apart, `staple_spread` is the time over which those
-    after a start are spread."""
+    """All in seconds. `trust` is how often the server is asked for its roots; `poll_floor` keeps
+    polls apart when the server does not hold them; `staple_floor` keeps refreshes of a staple
+    apart, `staple_spread` is the time over which those after a start are spread."""
 
     heartbeat: float = 60.0
+    trust: float = 3600.0
     poll_floor: float = 1.0
     first_retry: float = 1.0
     longest_retry: float = 300.0

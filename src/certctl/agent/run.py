@@ -7,12 +7,13 @@ import logging
 import random
 import signal
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from certctl.agent import client_certificate
+from certctl.agent import anchors, client_certificate
 from certctl.agent.execute import Bench, execute
 from certctl.agent.host import describe
 from certctl.agent.join import Membership, join
@@ -138,6 +139,7 @@ class Agent:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._targets = bench.locks
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._anchors_due = 0.0
 
     async def run(self) -> None:
         """Until `stop` is set or the server says that this agent is gone; then let running jobs
@@ -171,12 +173,24 @@ class Agent:
                     await client_certificate.keep_current(
                         self._bench.state, self._link, self._ca_file
                     )
+                await self._keep_anchors()
             except Gone as error:
                 self._retire(error)
             except CertctlError as error:
                 log.warning("event=heartbeat_failed reason=%r", error.message)
                 pause = min(pause, backoff.next())
             await asyncio.sleep(pause)
+
+    async def _keep_anchors(self) -> None:
+        """Not where the operator has said whom to believe."""
+        state, now = self._bench.state, time.monotonic()
+        if self._ca_file != state.ca_file or now < self._anchors_due:
+            return
+        self._anchors_due = now + self._pace.trust
+        try:
+            await anchors.keep_current(state, self._link)
+        except (CertctlError, OSError) as error:
+            log.warning("event=trust_anchors_stay reason=%r", str(error))
 
     async def _renew_credential(self) -> None:
         """It is kept before it is used: until then the present one is good."""

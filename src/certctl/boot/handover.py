@@ -1,5 +1,5 @@
 """What the server leaves in its data directory for the people beside it: how the CLI finds it,
-the trust anchor, and, once, the first administrator's key."""
+the trust anchors, and, once, the first administrator's key."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ CLIENT = "client.toml"
 EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 
-def leave_client_files(settings: Settings, anchor_pem: str) -> None:
-    """The trust anchor and `client.toml`, written at each start: ports may have changed."""
+def leave_client_files(settings: Settings, anchors_pem: str) -> None:
+    """The trust anchors and `client.toml`, written at each start, since ports may have changed, and
+    whenever the anchors have."""
     anchor = settings.data_dir / ANCHOR
-    keys.write_whole(anchor, anchor_pem.encode(), mode=0o644)
+    keys.write_whole(anchor, anchors_pem.encode(), mode=0o644)
     host = settings.server_host
     host = "127.0.0.1" if host in EVERY_ADDRESS else f"[{host}]" if ":" in host else host
     client = {"server_url": f"https://{host}:{settings.server_port}"}

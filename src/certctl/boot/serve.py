@@ -50,9 +50,8 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         await bring_up_to_date(conninfo, settings.owner_url)
         built = await stack.enter_async_context(build(settings, conninfo))
         await first_start(built)
-        certificate = await own_certificate(built)
-        anchor = await authority.trust_anchor(built.platform, firststart.ISSUER_ID)
-        context = tls.SwappableContext(*certificate, clients_pem=x509.pem(anchor))
+        certificate, anchors = await own_certificate(built), await own_anchors(built)
+        context = tls.SwappableContext(*certificate, clients_pem=anchors)
         grace = settings.shutdown_grace.total_seconds()
         allowed = budgets(settings)
         authenticator = Authenticator(built.platform)
@@ -60,7 +59,7 @@ async def serve(settings: Settings, *, work_here: bool) -> None:
         server = listener(door, grace=grace, tls=context.listening, seats=seats(settings))
         running = asyncio.create_task(server.serve([management]))
         looping = [
-            asyncio.create_task(_swap_own_certificate(built, context)),
+            asyncio.create_task(_swap_own_certificate(built, context, anchors)),
             asyncio.create_task(_note_uses(authenticator)),
             asyncio.create_task(replicas.share(built.platform, allowed.share)),
             *_planes(settings, plain),
@@ -156,12 +155,12 @@ async def first_start(built: Built) -> None:
         )
         await status.keep_fresh(built.platform)
         await checkpoints.ensure_key(built.platform)
-        anchor = x509.pem(await authority.trust_anchor(built.platform, firststart.ISSUER_ID))
+        anchors = await own_anchors(built)
         await firststart.first_admin(
             built.platform,
             partial(handover.hand_over, settings),
         )
-    handover.leave_client_files(settings, anchor)
+    handover.leave_client_files(settings, anchors)
 
 
 def _ca_files(settings: Settings) -> seeding.Files | None:
@@ -183,17 +182,27 @@ async def own_certificate(built: Built) -> tuple[str, str]:
     return x509.chain_pem([held.cert_der, *held.chain]), pki_keys.to_pem(key)
 
 
-async def _swap_own_certificate(built: Built, context: tls.SwappableContext) -> None:
-    """Look every minute whether a newer certificate is to be served."""
+async def own_anchors(built: Built) -> str:
+    """The roots, PEM, that vouch for the management listener and for its clients."""
+    anchors = await authority.trust_anchors(built.platform, firststart.ISSUER_ID)
+    return x509.chain_pem(anchors)
+
+
+async def _swap_own_certificate(built: Built, context: tls.SwappableContext, trusted: str) -> None:
+    """Look every minute whether a newer certificate is to be served, or other roots than `trusted`
+    vouch for it and for clients."""
     serving: tuple[str, str] | None = None
     while True:
         try:
-            newest = await own_certificate(built)
-            if newest != serving:
-                context.put(*newest)
-                serving = newest
-        except CertctlError as error:
-            log.warning("the server certificate was not looked after: %s", error.message)
+            newest, anchors = await own_certificate(built), await own_anchors(built)
+            if anchors != trusted:
+                # Whoever is to believe the certificate finds its root first.
+                handover.leave_client_files(built.settings, anchors)
+            if (newest, anchors) != (serving, trusted):
+                context.put(*newest, clients_pem=anchors)
+            serving, trusted = newest, anchors
+        except (CertctlError, OSError) as error:
+            log.warning("the server certificate was not looked after: %s", error)
         await asyncio.sleep(60)
 
 

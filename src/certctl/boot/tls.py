@@ -30,9 +30,12 @@ class SwappableContext:
         self.listening = _context(chain_pem, key_pem, clients_pem)
         self.listening.sni_callback = self._choose
 
-    def put(self, chain_pem: str, key_pem: str) -> None:
-        """Serve this certificate to every connection from now on."""
-        self._current = _context(chain_pem, key_pem, self._clients_pem)
+    def put(self, chain_pem: str, key_pem: str, *, clients_pem: str | None = None) -> None:
+        """Serve this certificate to every connection from now on, and take clients' certificates of
+        these CAs, or of those before."""
+        clients_pem = clients_pem or self._clients_pem
+        self._current = _context(chain_pem, key_pem, clients_pem)
+        self._clients_pem = clients_pem
 
     def _choose(
         self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext

@@ -20,6 +20,9 @@ ca = group(
     certctl ca retire ica-… --confirm                        once nothing of it is in use
     certctl ca csr "Issuing" --issuer Shop                   for an enterprise root to sign
     certctl ca install ica-… ca.pem --chain above.pem        what it has signed
+    certctl ca create "New root" --replaces ica-…            two roots, side by side
+    certctl ca recertify ica-… --parent ica-…                a certificate from the new one too
+    certctl ca cutover ica-… --parent ica-…                  chains go by it from now on
     """
 )
 COLUMNS: Final = (
@@ -61,6 +64,9 @@ def create(
     parent: Annotated[
         str | None, typer.Option(metavar="CA", help="The CA above it; without one it is a root.")
     ] = None,
+    replaces: Annotated[
+        str | None, typer.Option(metavar="CA", help="The root that it is to follow.")
+    ] = None,
     algorithm: Annotated[str, typer.Option(help="ECDSA-P256, ECDSA-P384, RSA-3072, …")] = (
         "ECDSA-P256"
     ),
@@ -87,6 +93,7 @@ def create(
     body: dict[str, Any] = {
         "name": name,
         "parent_ca_id": parent,
+        "replaces": replaces,
         "algorithm": algorithm,
         "key_home": key_home,
         "ttl_days": days,

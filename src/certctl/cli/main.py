@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from certctl.cli import ca_outside
+from certctl.cli import ca_outside, ca_rollover
 from certctl.cli.agents import agents
 from certctl.cli.approvals import approvals
 from certctl.cli.audit import audit
@@ -71,7 +71,7 @@ app.add_typer(agents, name="agents")
 app.add_typer(groups, name="groups")
 app.add_typer(targets, name="targets")
 app.add_typer(issuers, name="issuers")
-for _name, _command in ca_outside.COMMANDS.items():
+for _name, _command in (ca_outside.COMMANDS | ca_rollover.COMMANDS).items():
     ca.command(_name, cls=ApiCommand)(_command)
 app.add_typer(ca, name="ca")
 app.add_typer(blocked_keys, name="blocked-keys")

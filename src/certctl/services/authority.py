@@ -111,8 +111,8 @@ async def _issuer_config(on: Platform, session: Session, row: Row, *, kind: Any)
 
 @dataclass(frozen=True)
 class NewAuthority:
-    """A CA to be made: a root when there is no parent. `path_length` is how many CAs may stand in a
-    row below it (RFC 5280 §4.2.1.9)."""
+    """A CA to be made: a root when there is no parent, beside that which it `replaces` where there
+    is one. `path_length` is how many CAs may stand in a row below it (RFC 5280 §4.2.1.9)."""
 
     issuer_id: str
     parent_id: str | None
@@ -122,6 +122,7 @@ class NewAuthority:
     lifetime: timedelta | None = None
     name_constraints: NameConstraints = NONE
     key_home: str = ca_keys.SEALED
+    replaces: str | None = None
 
 
 async def create(on: Platform, actor: Actor, wish: NewAuthority) -> str:
@@ -188,18 +189,8 @@ async def complete(on: Platform, actor: Actor, authority_id: str, *, wish: NewAu
             words = f"CA {parent_id} is {signing['state']} and signs nothing new"
             raise Conflict(words, field="parent_ca_id")
         parent = await open_authority(on, session, signing)
-    order = Order(
-        names=(),
-        common_name=row["name"],
-        public_key=ca_keys.public_key(on, row),
-        lifetime=wish.lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME),
-        ekus=(),
-        purpose="ca",
-        path_length=row["path_length"],
-        name_constraints=constraints_of(row),
-        # Without it no policy is valid below. A CA whose key is somebody else's asserts none, nor
-        # does a root: paths begin below it (RFC 5280 §6.1).
-        certificate_policies=(ANY_POLICY,) if parent_id and row["csr_pem"] is None else (),
+    order = order_for(
+        on, row, lifetime=wish.lifetime or (ISSUING_LIFETIME if parent_id else ROOT_LIFETIME)
     )
     ca = LocalCA(parent)
     draft = await intents.intended(on, ca, signing["id"], order=order, job_id=authority_id)
@@ -230,6 +221,23 @@ async def complete(on: Platform, actor: Actor, authority_id: str, *, wish: NewAu
             fingerprint_sha256=facts.fingerprint_sha256,
             key_home=row["key_home"],
         )
+
+
+def order_for(on: Platform, row: Row, *, lifetime: timedelta) -> Order:
+    """The certificate of a CA as its row describes it: always the same subject and key."""
+    return Order(
+        names=(),
+        common_name=row["name"],
+        public_key=ca_keys.public_key(on, row),
+        lifetime=lifetime,
+        ekus=(),
+        purpose="ca",
+        path_length=row["path_length"],
+        name_constraints=constraints_of(row),
+        # Without it no policy is valid below. A CA whose key is somebody else's asserts none, nor
+        # does a root: paths begin below it (RFC 5280 §6.1).
+        certificate_policies=(ANY_POLICY,) if row["parent_id"] and row["csr_pem"] is None else (),
+    )
 
 
 def constraints_of(row: Row) -> NameConstraints:
@@ -376,6 +384,15 @@ async def trust_anchor(on: Platform, issuer_id: str) -> bytes:
     authority_id = await signing_authority_id(on, issuer_id)
     async with on.db.read() as session:
         return bytes((await authorities.chain(session, authority_id))[-1]["cert_der"])
+
+
+async def trust_anchors(on: Platform, issuer_id: str) -> tuple[bytes, ...]:
+    """That of `trust_anchor` first, then the issuer's other roots that are not retired, DER: both
+    are trusted while one follows the other."""
+    first = await trust_anchor(on, issuer_id)
+    async with on.db.read() as session:
+        found = [bytes(row["cert_der"]) for row in await authorities.anchors(session, issuer_id)]
+    return first, *(der for der in found if der != first)
 
 
 async def certificate(on: Platform, authority_id: str) -> bytes:

@@ -135,8 +135,8 @@ async def enrol(
             token_id=found["id"],
             again=found["for_agent_id"] is not None,
         )
-    anchor = await authority.trust_anchor(on, ISSUER)
-    return wire.Enrolled(agent_id=agent_id, credential=secret.text, ca_pem=x509.pem(anchor))
+    anchors = x509.chain_pem(await authority.trust_anchors(on, ISSUER))
+    return wire.Enrolled(agent_id=agent_id, credential=secret.text, ca_pem=anchors)
 
 
 async def _enrolled(tx: Tx, token: Row, enrolment: wire.Enrolment, credential_hash: bytes) -> str:

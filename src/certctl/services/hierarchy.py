@@ -24,7 +24,7 @@ from certctl.services import audit, authority, ca_keys, crls, status
 from certctl.services.authority import NewAuthority
 from certctl.services.firststart import ISSUER_ID
 from certctl.services.platform import Platform
-from certctl.store import authorities, rows
+from certctl.store import authorities, authority_certificates, rows
 from certctl.store.db import Row, Session, Tx
 
 log = logging.getLogger("certctl.hierarchy")
@@ -37,8 +37,11 @@ async def page(on: Platform, actor: Actor, issuer_id: str, request: PageRequest)
     async with on.db.read() as session:
         await rows.get(session, rows.ISSUERS, issuer_id, within=EVERYTHING)
         found = await authorities.page(session, issuer_id, request)
-        chains = await authorities.chains(session, [row["id"] for row in found["data"]])
-    return {**found, "data": [shown(row, chains[row["id"]]) for row in found["data"]]}
+        ids = [row["id"] for row in found["data"]]
+        chains = await authorities.chains(session, ids)
+        others = await authority_certificates.of(session, ids)
+    data = [shown(row, chains[row["id"]], others[row["id"]]) for row in found["data"]]
+    return {**found, "data": data}
 
 
 async def get(on: Platform, actor: Actor, authority_id: str) -> dict[str, Any]:
@@ -46,7 +49,8 @@ async def get(on: Platform, actor: Actor, authority_id: str) -> dict[str, Any]:
     async with on.db.read() as session:
         row = await authorities.get(session, authority_id)
         chains = await authorities.chains(session, [authority_id])
-    return shown(row, chains[authority_id])
+        others = await authority_certificates.of(session, [authority_id])
+    return shown(row, chains[authority_id], others[authority_id])
 
 
 async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, Any]:
@@ -59,6 +63,8 @@ async def create(on: Platform, actor: Actor, wish: NewAuthority) -> dict[str, An
             is not active, or no CA may stand below it.
     """
     actor.everywhere(MANAGE)
+    if wish.replaces is not None and wish.parent_id is not None:
+        raise Invalid("replaces: a root has no CA above it", field="replaces")
     ca_keys.check(on, wish.key_home, wish.algorithm)
     key = await authority.new_key(wish)
     async with on.db.transaction() as tx:
@@ -114,9 +120,7 @@ def _check_own_names(on: Platform, wish: NewAuthority) -> None:
 async def check_place(tx: Tx, wish: NewAuthority) -> None:
     """Raises Invalid or Conflict, naming the field, when the CA cannot stand where it is to."""
     if wish.parent_id is None:
-        if await authorities.roots(tx, wish.issuer_id):
-            words = f"issuer {wish.issuer_id} has a root; name the CA above the new one"
-            raise Conflict(words, field="parent_ca_id")
+        await _check_root(tx, wish)
         return
     parent = await _parent(tx, wish)
     if parent["state"] != "active":
@@ -135,6 +139,45 @@ async def check_place(tx: Tx, wish: NewAuthority) -> None:
     if not wish.name_constraints.within(authority.constraints_of(parent)):
         words = f"name_constraints: they permit names that CA {wish.parent_id} does not"
         raise Invalid(words, field="name_constraints")
+
+
+async def _check_root(tx: Tx, wish: NewAuthority) -> None:
+    """A root stands alone, or beside the one that it replaces."""
+    others = await authorities.roots(tx, wish.issuer_id)
+    if wish.replaces is not None:
+        await _check_successor(tx, wish, await _replaced(tx, wish), others)
+    elif others:
+        words = f"issuer {wish.issuer_id} has a root; name the CA above the new one"
+        raise Conflict(f"{words}, or the root that it replaces", field="parent_ca_id")
+
+
+async def _replaced(tx: Tx, wish: NewAuthority) -> Row:
+    try:
+        old = await authorities.lock(tx, str(wish.replaces))
+    except NotFound as error:
+        raise Invalid(f"replaces: {error.message}", field="replaces") from None
+    if old["issuer_id"] != wish.issuer_id or old["parent_id"] is not None:
+        words = f"replaces: CA {old['id']} is no root of issuer {wish.issuer_id}"
+        raise Invalid(words, field="replaces")
+    return old
+
+
+async def _check_successor(tx: Tx, wish: NewAuthority, old: Row, roots: int) -> None:
+    """Two roots stand beside each other at most, and whatever stands below the old one may come to
+    stand below the new."""
+    if old["state"] != "active" or not ca_keys.is_held(old):
+        words = f"CA {old['id']} is {old['state']}, or its key is not held here"
+        raise Conflict(words, field="replaces")
+    if roots > 1:
+        words = f"issuer {wish.issuer_id} has two roots: retire the one before {old['id']} first"
+        raise Conflict(words, field="replaces")
+    signing = await authorities.signing_for(tx, wish.issuer_id)
+    if signing is None or signing["id"] == old["id"]:
+        words = f"CA {old['id']} signs leaves itself: create an issuing CA below it first"
+        raise Conflict(words, field="replaces")
+    if wish.path_length < old["path_length"]:
+        words = f"path_len_constraint: at least {old['path_length']}, as in {old['id']}"
+        raise Invalid(words, field="path_len_constraint")
 
 
 async def _parent(tx: Tx, wish: NewAuthority) -> Row:
@@ -198,9 +241,9 @@ async def _check_over(session: Session, row: Row) -> None:
         raise Conflict(words, counts=counts)
 
 
-def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
-    """A CA as the API shows it, with the chain from its own certificate to the root; what the
-    certificate says is null until there is one."""
+def shown(row: Row, chain: Sequence[bytes], others: Sequence[Row]) -> dict[str, Any]:
+    """A CA as the API shows it, with the chain from its own certificate to the root, and the other
+    certificates of its key; what the certificate says is null until there is one."""
     facts = x509.facts(bytes(row["cert_der"])) if row["cert_der"] else None
     return {
         "id": row["id"],
@@ -230,4 +273,19 @@ def shown(row: Row, chain: Sequence[bytes]) -> dict[str, Any]:
         "not_after": row["not_after"],
         "created_at": row["created_at"],
         "chain_pem": x509.chain_pem(chain),
+        "other_certificates": [_shown_other(each) for each in others],
+    }
+
+
+def _shown_other(row: Row) -> dict[str, Any]:
+    der = bytes(row["cert_der"])
+    facts = x509.facts(der)
+    return {
+        "parent_ca_id": row["parent_id"],
+        "serial_number": facts.serial,
+        "fingerprint_sha256": facts.fingerprint_sha256,
+        "not_before": row["not_before"],
+        "not_after": row["not_after"],
+        "served_until": row["served_until"],
+        "certificate_pem": x509.pem(der),
     }

@@ -15,7 +15,7 @@ from certctl.pki.name_constraints import NONE, NameConstraints
 from certctl.services import audit, authority, blocked, ca_keys, hierarchy, revoke
 from certctl.services.authority import NewAuthority
 from certctl.services.platform import Platform
-from certctl.store import authorities, rows
+from certctl.store import authorities, authority_certificates, rows
 from certctl.store.db import Row, Tx
 
 MAX_NAME = 64
@@ -100,12 +100,23 @@ async def end(
         if not force:
             await _check_spare(tx, row, below)
         await authorities.mark_revoked(tx, authority_id, reason=str(reason), below=below)
-        await revoke.authority_certificate(on, tx, actor, row, reason=reason)
+        await _revoke_certificates(on, tx, actor, row, reason)
         await audit.record(
             tx, actor, "ca_revoked", on=("ca", authority_id), category=Category.CONFIG,
             reason=str(reason), note=note, below=below,
         )  # fmt: skip
     return await hierarchy.get(on, actor, authority_id)
+
+
+async def _revoke_certificates(
+    on: Platform, tx: Tx, actor: Actor, row: Row, reason: Reason
+) -> None:
+    """The one that it serves, and the others of its key."""
+    others = (await authority_certificates.of(tx, [row["id"]]))[row["id"]]
+    for each in (row, *others):
+        certificate = {**row, "parent_id": each["parent_id"], "cert_der": each["cert_der"],
+                       "not_after": each["not_after"]}  # fmt: skip
+        await revoke.authority_certificate(on, tx, actor, certificate, reason=reason)
 
 
 async def _check_revocable(tx: Tx, row: Row) -> None:

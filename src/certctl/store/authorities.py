@@ -100,17 +100,38 @@ async def roots(session: Session, issuer_id: str) -> int:
     )
 
 
+async def anchors(session: Session, issuer_id: str) -> list[Row]:
+    """The roots of an issuer that are not retired, newest first."""
+    return await session.all(
+        f"""SELECT {SHOWN} FROM authorities
+            WHERE issuer_id = %(id)s AND parent_id IS NULL AND cert_der IS NOT NULL
+              AND state IN ('active', 'retiring')
+            ORDER BY created_at DESC""",
+        id=issuer_id,
+    )
+
+
 async def in_use(session: Session, authority_id: str) -> Row:
     """How many CAs directly below it are not retired, and how many `certificates` that it has
-    signed are neither over nor revoked; its own responders do not count."""
+    signed are neither over nor revoked; its own responders do not count. Those count that were
+    issued below it before a CA there was cut over to another above."""
     return await session.only(
         f"CA {authority_id}",
-        """SELECT (SELECT count(*) FILTER (WHERE state IN ('preparing', 'active'))
+        """WITH RECURSIVE parted AS (
+               SELECT authority_id AS id, served_until FROM authority_certificates
+               WHERE parent_id = %(id)s AND served_until IS NOT NULL
+               UNION
+               SELECT a.id, parted.served_until FROM authorities a
+               JOIN parted ON a.parent_id = parted.id)
+           SELECT (SELECT count(*) FILTER (WHERE state IN ('preparing', 'active'))
                    FROM authorities WHERE parent_id = %(id)s) AS active_children,
                   (SELECT count(*) FILTER (WHERE state <> 'retired')
                    FROM authorities WHERE parent_id = %(id)s) AS children,
                   (SELECT count(*) FROM issuances i
-                   WHERE i.authority_id = %(id)s AND i.not_after > now() AND i.state <> 'closed'
+                   WHERE (i.authority_id = %(id)s OR i.purpose <> 'server' AND EXISTS (
+                            SELECT FROM parted WHERE parted.id = i.authority_id
+                              AND i.created_at <= parted.served_until))
+                     AND i.not_after > now() AND i.state <> 'closed'
                      AND i.purpose NOT IN ('ocsp_responder', 'ca')
                      AND NOT EXISTS (SELECT FROM certificate_revocations r
                          WHERE r.authority_id = i.authority_id
@@ -333,7 +354,9 @@ async def close_stale_intents(tx: Tx, older_than: datetime) -> int:
              AND NOT EXISTS (SELECT FROM jobs j WHERE j.id = i.job_id
                  AND j.status NOT IN ('Completed', 'Failed', 'Cancelled'))
              AND NOT EXISTS (SELECT FROM authorities a WHERE a.id = i.job_id
-                 AND a.state = 'preparing')""",
+                 AND a.state = 'preparing')
+             AND NOT EXISTS (SELECT FROM authority_certificates c WHERE c.id = i.job_id
+                 AND c.cert_der IS NULL)""",
         older_than=older_than,
     )
 

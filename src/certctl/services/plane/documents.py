@@ -71,8 +71,10 @@ class Documents:
         return await asyncio.shield(making)
 
     def put_certificate(self, authority_id: str, der: bytes) -> None:
-        """The certificate of a CA that the plane knows."""
-        self._certificates.setdefault(authority_id, Document(der, etag=etag_of(der)))
+        """The present certificate of a CA that the plane knows."""
+        kept = self._certificates.get(authority_id)
+        if kept is None or kept.der != der:
+            self._certificates[authority_id] = Document(der, etag=etag_of(der))
 
     async def certificate(self, authority_id: str) -> Document:
         """The certificate of a CA. Raises NotFound or Unavailable."""

@@ -279,6 +279,7 @@ class Plane:
         for row in rows:
             answers = self._answers.get(row["id"]) or await self._opened(row)
             if answers is not None:
+                self.documents.put_certificate(row["id"], bytes(row["cert_der"]))
                 await self._renew_responder(answers)
                 if not answers.is_loaded:
                     await self._load_one(answers)

@@ -28,14 +28,16 @@ class Subtrees(In):
 
 
 class NewCA(In):
-    """A root where no parent is named. A CA never outlives the one above it, whatever `ttl_days`
-    says; by default a root has ten years, any other five. `path_len_constraint` is how many CAs may
+    """A root where no parent is named, the only one of its issuer or beside that which it
+    `replaces`. A CA never outlives the one above it, whatever `ttl_days` says; by default a root
+    has ten years, any other five. `path_len_constraint` is how many CAs may
     stand in a row below it: by default one below a root, none below any other. Where no
     `name_constraints` are given, those of the CA above hold. The key is made in its
     `key_home` and stays there: sealed in the database, or where the server's settings say."""
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     parent_ca_id: Id | None = None
+    replaces: Id | None = None
     algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
     key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms"] = "sealed"
     ttl_days: Annotated[int | None, Field(ge=1, le=9125)] = None
@@ -46,6 +48,19 @@ class NewCA(In):
 class SubtreesShown(Out):
     permitted: list[str]
     excluded: list[str]
+
+
+class OtherCertificate(Out):
+    """Of the same subject and key, by another CA above; `served_until` is when chains stopped going
+    by it, null when they never did."""
+
+    parent_ca_id: str
+    serial_number: str
+    fingerprint_sha256: str
+    not_before: Created
+    not_after: Created
+    served_until: Created | None
+    certificate_pem: str
 
 
 class CA(Out):
@@ -77,6 +92,7 @@ class CA(Out):
     not_after: Created | None
     created_at: Created
     chain_pem: str
+    other_certificates: list[OtherCertificate]
 
 
 class Retirement(In):
@@ -118,6 +134,7 @@ async def create_ca(call: Call, id: str, body: NewCA) -> Any:
         lifetime=lifetime,
         name_constraints=constraints,
         key_home=body.key_home,
+        replaces=body.replaces,
     )
     return await service.create(call.on, call.actor, wish)
 

@@ -1,4 +1,4 @@
-"""First contact: the trust anchor to pin, and the exchange of a one-time token for a credential."""
+"""First contact: the trust anchors, one of them pinned, and a credential for a one-time token."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MOST: Final = 16_384
 
 
 def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
-    async def trust_anchor(request: Request) -> Response:
-        anchor = await authority.trust_anchor(platform, issuer_id)
-        return Response(x509.pem(anchor), media_type="application/x-pem-file")
+    async def trust_anchors(request: Request) -> Response:
+        anchors = await authority.trust_anchors(platform, issuer_id)
+        return Response(x509.chain_pem(anchors), media_type="application/x-pem-file")
 
     async def enrol(request: Request) -> Response:
         wish = parsed(wire.Enrolment, await body_of(request, MOST))
@@ -40,7 +40,7 @@ def enrolment_app(platform: Platform, issuer_id: str) -> ASGIApp:
 
     return PublicRouter(
         [
-            Route("/api/v1/ca", trust_anchor, methods=["GET"]),
+            Route("/api/v1/ca", trust_anchors, methods=["GET"]),
             Route("/api/v1/agents/enrol", enrol, methods=["POST"]),
         ],
         tell=problems.response,
