@@ -15,11 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import uvloop
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from psycopg.conninfo import make_conninfo
 
 from certctl.connectors.issuer import Order
@@ -34,6 +30,7 @@ from certctl.store.embedded import recorded_conninfo
 from tests import bench_wrk
 from tests.bench_audit import audit_rates
 from tests.bench_crl import revocation_lists
+from tests.bench_issue import a_csr, together
 from tests.bench_million import million
 from tests.bench_plane import revocation_plane
 from tests.flows.system import System, until
@@ -46,12 +43,6 @@ ADMIN = actor_with_roles("bench", ("r-admin",))
 
 def report(what: str, figure: str, beside: str, ratio: float) -> None:
     print(f"{what:<46} {figure:<22} {beside:<42} {ratio:6.2f}x", flush=True)
-
-
-def a_csr(key: ec.EllipticCurvePrivateKey, name: str) -> str:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    built = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return built.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
 async def issuance(on: Platform, tag: str = "bench") -> list[str]:
@@ -181,6 +172,7 @@ async def run(system: System) -> None:
     conninfo = make_conninfo(recorded_conninfo(system.data))
     async with build(settings_.load(system.environment), conninfo) as built:
         await issuance(built.platform)
+        await together(built.platform, system.environment, report)
         await inventory_page(built.platform, system)
         await audit_rates(built.platform, report)
         await revocation_lists(built.platform, system, report)
