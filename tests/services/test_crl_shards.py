@@ -22,8 +22,8 @@ from certctl.pki.x509 import ders_of_pem
 from certctl.pki.x509 import pem as pem_of
 from certctl.services import authority, crls, plain, revoke
 from certctl.services.plane.plane import Plane
-from certctl.store import authorities
 from certctl.store import crls as stored
+from certctl.store import issuing
 from certctl.web.public.status import IN_ONE, status_app
 from tests import kit
 from tests.conftest import World
@@ -233,7 +233,7 @@ async def test_every_revoked_serial_is_in_one_shard_and_in_the_complete_list(
             shard = serial % shards + 1 if shards else 0
             if serial in revoked:
                 continue
-            await authorities.insert_intent(tx, an_intent(ca_id, serial, tx.now, shard))
+            await issuing.insert_intents(tx, [an_intent(ca_id, serial, tx.now, shard)])
             if shard:
                 await stored.open_shard(tx, ca_id, shard, url=f"http://a.test/{shard}")
             revoked[serial] = shard
