@@ -122,6 +122,12 @@ TABLE: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     ),
     "gcp_kms_protection_level": ("HSM", "HSM", ("hsm", "EXTERNAL")),
     "gcp_kms_endpoint": ("http://127.0.0.1:9", "http://127.0.0.1:9", ("http://kms.example",)),
+    "azure_key_vault_url": (
+        "https://pki.vault.azure.net",
+        "https://pki.vault.azure.net",
+        ("pki.vault.azure.net", "http://pki.vault.azure.net", "https://pki.vault.azure.net/keys"),
+    ),
+    "azure_key_vault_protection_level": ("HSM", "HSM", ("hsm",)),
     "signer_timeout": ("5s", timedelta(seconds=5), ("0s", "3m", "soon")),
     "shutdown_grace": ("0.5s", timedelta(seconds=0.5), ("5",)),
 }

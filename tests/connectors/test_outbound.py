@@ -218,7 +218,9 @@ def calls_out(code: str) -> list[str]:
     return found
 
 
-KEY_SERVICES = {f"connectors/signers/{name}_kms.py" for name in ("aws", "gcp", "azure")}
+KEY_SERVICES = {
+    f"connectors/signers/{name}.py" for name in ("aws_kms", "gcp_kms", "azure_key_vault")
+}
 
 
 def test_only_one_module_of_the_control_plane_opens_connections() -> None:

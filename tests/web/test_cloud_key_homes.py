@@ -22,6 +22,8 @@ from certctl.store import migrate
 from tests import kit
 from tests.clouds.aws import Aws
 from tests.clouds.aws import aws as aws
+from tests.clouds.azure import Azure
+from tests.clouds.azure import azure as azure
 from tests.clouds.gcp import Gcp
 from tests.clouds.gcp import gcp as gcp
 from tests.clouds.server import Said, Server
@@ -53,7 +55,15 @@ def gcp_cloud(server: Gcp) -> Cloud:
     return Cloud("gcp-kms", server, server.open, ":asymmetricSign")
 
 
-CLOUDS: dict[str, Callable[[Any], Cloud]] = {"aws": aws_cloud, "gcp": gcp_cloud}
+def azure_cloud(server: Azure) -> Cloud:
+    return Cloud("azure-key-vault", server, server.open, "/sign?")
+
+
+CLOUDS: dict[str, Callable[[Any], Cloud]] = {
+    "aws": aws_cloud,
+    "gcp": gcp_cloud,
+    "azure": azure_cloud,
+}
 
 
 @pytest.fixture(params=CLOUDS)

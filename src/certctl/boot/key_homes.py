@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from certctl.connectors.key_home import KeyHome
 from certctl.connectors.signers.aws_kms import AwsKms
+from certctl.connectors.signers.azure_key_vault import AzureKeyVault
 from certctl.connectors.signers.gcp_kms import GcpKms
 from certctl.connectors.signers.pkcs11 import Token
 from certctl.settings import Settings
@@ -32,6 +33,12 @@ def key_homes(settings: Settings) -> dict[str, KeyHome]:
             settings.gcp_kms_key_ring,
             protection=settings.gcp_kms_protection_level,
             endpoint=settings.gcp_kms_endpoint,
+            timeout=settings.signer_timeout,
+        )
+    if settings.azure_key_vault_url:
+        homes["azure-key-vault"] = AzureKeyVault(
+            settings.azure_key_vault_url,
+            protection=settings.azure_key_vault_protection_level,
             timeout=settings.signer_timeout,
         )
     return homes

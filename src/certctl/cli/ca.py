@@ -72,7 +72,10 @@ def create(
     ),
     key_home: Annotated[
         str,
-        typer.Option(help="Where the key is made and stays: sealed, pkcs11, aws-kms or gcp-kms."),
+        typer.Option(
+            help="Where the key is made and stays: sealed, pkcs11, aws-kms, gcp-kms or "
+            "azure-key-vault."
+        ),
     ] = "sealed",
     days: Annotated[
         int | None, typer.Option(help="Its life, at most that of the CA above.")

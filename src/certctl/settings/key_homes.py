@@ -40,6 +40,13 @@ class KeyHomes(BaseModel):
         "SOFTWARE", description="Whether new keys are made in SOFTWARE or in an HSM"
     )
     gcp_kms_endpoint: Endpoint = Field("", description="URL of KMS; default: Google's own")
+    azure_key_vault_url: Annotated[
+        str,
+        matching(r"https://[A-Za-z0-9.-]{1,253}(:\d{1,5})?", "https://pki.vault.azure.net"),
+    ] = Field("", description="Azure Key Vault where keys of CAs may be made")
+    azure_key_vault_protection_level: Protection = Field(
+        "SOFTWARE", description="Whether new keys are made in SOFTWARE or in an HSM"
+    )
     signer_timeout: Duration = Field(
         timedelta(seconds=10),
         ge=timedelta(seconds=1),

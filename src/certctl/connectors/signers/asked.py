@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Final, Generic, Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certctl.domain.errors import Unsafe
@@ -51,6 +52,14 @@ def digest(key: PublicKey, data: bytes) -> bytes:
     encoded = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     context = bytes((0, 0))
     return hashlib.shake_256(hashlib.shake_256(encoded).digest(64) + context + data).digest(64)
+
+
+def dss(raw: bytes) -> bytes:
+    """An ECDSA signature that came as its two numbers, in the form that certificates hold."""
+    half = len(raw) // 2
+    return encode_dss_signature(
+        int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
+    )
 
 
 def demand(module: str, *, extra: str, setting: str) -> None:

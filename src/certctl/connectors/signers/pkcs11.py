@@ -11,10 +11,9 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from certctl.connectors.key_home import Run
-from certctl.connectors.signers.asked import HomeSigner, digest
+from certctl.connectors.signers.asked import HomeSigner, digest, dss
 from certctl.connectors.signers.lane import Lane
 from certctl.domain.errors import Refused, Unavailable, Unsafe
 from certctl.pki import der
@@ -107,11 +106,7 @@ class Token:
             return bytes(private.sign(message, mechanism=mechanism))
 
         raw = self._with_session(signed)
-        if isinstance(public_key, ec.EllipticCurvePublicKey):
-            half = len(raw) // 2
-            numbers = (int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big"))
-            return encode_dss_signature(*numbers)
-        return raw
+        return dss(raw) if isinstance(public_key, ec.EllipticCurvePublicKey) else raw
 
     def _mechanism(self, key: PublicKey, data: bytes) -> tuple[Any, bytes]:
         """Hashed here: CRLs are long, and the plain mechanisms are those that every token has."""

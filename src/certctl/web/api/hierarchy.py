@@ -39,7 +39,7 @@ class NewCA(In):
     parent_ca_id: Id | None = None
     replaces: Id | None = None
     algorithm: KeyAlgorithm = KeyAlgorithm.ECDSA_P256
-    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms"] = "sealed"
+    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms", "azure-key-vault"] = "sealed"
     ttl_days: Annotated[int | None, Field(ge=1, le=9125)] = None
     path_len_constraint: Annotated[int | None, Field(ge=0, le=8)] = None
     name_constraints: Annotated[list[Subtrees], Field(max_length=10)] = []
@@ -80,7 +80,7 @@ class CA(Out):
     revocation_reason: str | None
     path_len_constraint: int
     name_constraints: list[SubtreesShown]
-    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms", "none"]
+    key_home: Literal["sealed", "pkcs11", "aws-kms", "gcp-kms", "azure-key-vault", "none"]
     key_reference: str | None
     subject: str | None
     certificate_policies: list[str]
