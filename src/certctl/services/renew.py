@@ -164,9 +164,10 @@ async def _put(on: Platform, tx: Tx, actor: Actor, planned: list[Planned], *, be
         first=[one.row["id"] for one in planned if one.is_first],
     )
     await audit.record_many(tx, actor, events)
-    for job in rows:
-        if job["status"] == "Pending":
-            await on.queue.defer(tx, queue.RUN_JOB, job_id=job["id"])
+    due: list[dict[str, Any]] = [
+        {"job_id": job["id"]} for job in rows if job["status"] == "Pending"
+    ]
+    await on.queue.defer_many(tx, queue.RUN_JOB, due)
     for agent_id in sorted({j["agent_id"] for j in rows if j["status"] == "AwaitingCSR"}):
         await signals.wake(tx, agent_id)
 
