@@ -125,6 +125,18 @@ def test_only_rsa_leaves_may_encipher_keys(algorithm, usage, tmp_path) -> None:
     assert said.splitlines()[1].strip() == usage
 
 
+def test_openssl_takes_a_time_stamping_certificate_whose_only_usage_is_critical(tmp_path) -> None:
+    leaf = a_root().issue(a_template(ekus=("timeStamping",)))
+    assert lint.pkilint_findings("certificate", leaf) == []
+    (tmp_path / "root.pem").write_text(x509.pem(a_root().der))
+    (tmp_path / "tsa.pem").write_text(x509.pem(leaf))
+    said = openssl(
+        "verify", "-x509_strict", "-purpose", "timestampsign",
+        "-CAfile", tmp_path / "root.pem", tmp_path / "tsa.pem",
+    )  # fmt: skip
+    assert said.stdout.endswith("tsa.pem: OK\n")
+
+
 def test_a_responder_is_only_a_responder(tmp_path) -> None:
     responder, _ = a_responder(a_root())
     found = x509.facts(responder)

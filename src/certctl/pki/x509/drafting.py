@@ -125,7 +125,8 @@ def _common_extensions(mould: Mould) -> Iterator[Extension]:
     if mould.kind == "ocsp_responder":
         yield x509.OCSPNoCheck(), False
     if mould.ekus:
-        yield x509.ExtendedKeyUsage(eku_oids(mould.ekus)), False
+        # Time-stamping stands alone, and then critical (RFC 3161 §2.3).
+        yield x509.ExtendedKeyUsage(eku_oids(mould.ekus)), mould.ekus == ("timeStamping",)
     yield x509.AuthorityKeyIdentifier(mould.authority, None, None), False
     if mould.name_constraints:
         yield mould.name_constraints.extension(), True
