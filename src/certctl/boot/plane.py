@@ -7,6 +7,7 @@ number may share one port.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -60,7 +61,7 @@ async def _answer(built: Built, stop: asyncio.Event, listening: socket.socket) -
     running = [
         waiting,
         asyncio.create_task(answers.run()),
-        asyncio.create_task(_look_after_time(served)),
+        asyncio.create_task(_each_second(served, answers)),
         asyncio.create_task(sharing),
     ]
     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -131,8 +132,13 @@ def _told(answers: Plane, served: Served) -> dict[str, int]:
     return {**answers.counts, "kept": served.given_again, "serials": answers.size}
 
 
-async def _look_after_time(served: Served) -> None:
-    loop = asyncio.get_running_loop()
+async def _each_second(served: Served, answers: Plane) -> None:
+    loop, settled = asyncio.get_running_loop(), 0
     while True:
         served.look_after_time(loop.time())
+        if answers.loaded != settled:
+            # What is loaded stays: the garbage collector would look through millions of entries
+            # again and again, and hold up every answer meanwhile.
+            gc.freeze()
+            settled = answers.loaded
         await asyncio.sleep(1)

@@ -70,8 +70,8 @@ def certificate_parts(certificate_der: bytes) -> Parts:
 def serial_of(certificate_der: bytes) -> int:
     """The serial number of a certificate of any version, of any sign; Invalid if there is none."""
     signed = der.members(certificate_der)
-    inner = der.members(signed[0].raw) if signed else []
-    numbers = [element for element in inner[:2] if element.tag == der.INTEGER]
+    inner = der.leading(der.single(signed[0].raw, der.SEQUENCE).body, 2) if signed else []
+    numbers = [element for element in inner if element.tag == der.INTEGER]
     if not numbers:
         raise Invalid("not a certificate")
     return der.number_of(numbers[0])

@@ -108,6 +108,11 @@ class Plane:
         await asyncio.gather(self._follow(), self._follow_crls(), self._load(), self._sign_ahead())
 
     @property
+    def loaded(self) -> int:
+        """Of how many CAs the serials have been loaded."""
+        return sum(each.is_loaded for each in self._answers.values())
+
+    @property
     def size(self) -> int:
         """How many serials are in memory."""
         return sum(len(each.entries) for each in self._answers.values())
